@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/types.h>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+namespace faultline {
+
+/// The system-call seam: whatever serves these calls is "the kernel" to the backends.
+///
+/// Every call returns what the raw system call returns: a value >= 0, or the negative errno.
+/// mmap returns an address, or the negative errno (-4095..-1); use mmap_failed().
+/// All calls may be made from any thread, with the guarantees of the kernel they stand for.
+template <class S>
+concept Syscalls = requires(S& s, const char* path, int fd, int n, unsigned long request, void* p,
+                            const void* cp, std::size_t size, off_t at, epoll_event* ev) {
+  { s.open(path, n) }
+  noexcept->std::same_as<int>;
+  { s.close(fd) }
+  noexcept->std::same_as<int>;
+  { s.ioctl(fd, request, p) }
+  noexcept->std::same_as<int>;
+  { s.mmap(p, size, n, n, fd, at) }
+  noexcept->std::same_as<std::intptr_t>;
+  { s.munmap(p, size) }
+  noexcept->std::same_as<int>;
+  { s.pread(fd, p, size, at) }
+  noexcept->std::same_as<ssize_t>;
+  { s.pwrite(fd, cp, size, at) }
+  noexcept->std::same_as<ssize_t>;
+  { s.read(fd, p, size) }
+  noexcept->std::same_as<ssize_t>;
+  { s.write(fd, cp, size) }
+  noexcept->std::same_as<ssize_t>;
+  { s.eventfd(0U, n) }
+  noexcept->std::same_as<int>;
+  { s.epoll_create1(n) }
+  noexcept->std::same_as<int>;
+  { s.epoll_ctl(fd, n, fd, ev) }
+  noexcept->std::same_as<int>;
+  { s.epoll_wait(fd, ev, n, n) }
+  noexcept->std::same_as<int>;
+};
+
+inline bool mmap_failed(std::intptr_t result) noexcept {
+  return result < 0 && result >= -4095;
+}
+
+/// The real kernel.
+class LinuxSys {
+ public:
+  int open(const char* path, int flags) noexcept;
+  int close(int fd) noexcept;
+  int ioctl(int fd, unsigned long request, void* argument) noexcept;
+  std::intptr_t mmap(void* hint, std::size_t size, int prot, int flags, int fd, off_t at) noexcept;
+  int munmap(void* at, std::size_t size) noexcept;
+  ssize_t pread(int fd, void* out, std::size_t size, off_t at) noexcept;
+  ssize_t pwrite(int fd, const void* in, std::size_t size, off_t at) noexcept;
+  ssize_t read(int fd, void* out, std::size_t size) noexcept;
+  ssize_t write(int fd, const void* in, std::size_t size) noexcept;
+  int eventfd(unsigned initial, int flags) noexcept;
+  int epoll_create1(int flags) noexcept;
+  int epoll_ctl(int epfd, int op, int fd, epoll_event* event) noexcept;
+  int epoll_wait(int epfd, epoll_event* events, int max, int timeout_ms) noexcept;
+};
+static_assert(Syscalls<LinuxSys>);
+
+}  // namespace faultline

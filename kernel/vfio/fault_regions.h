@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: every fault region of one guest.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernel/backend.h"
+#include "kernel/base/result.h"
+#include "kernel/base/unique_fd.h"
+#include "kernel/sys.h"
+#include "kernel/vfio/device.h"
+#include "kernel/vfio/fault_queue.h"
+#include "kernel/vfio/fault_region.h"
+
+namespace faultline::vfio {
+
+/// The FaultSourceSet of a guest on the seed's interface; index = index of the device.
+///
+/// Sys      must outlive this object, and so must the devices' files
+/// thread   open() anywhere, everything else by the owning shard only
+template <Syscalls Sys>
+class FaultRegions {
+ public:
+  /// Open the fault queue of each device, with its eventfd in place before anything is read.
+  ///
+  /// choice      for all of them
+  /// positions   empty, or one for each device: where an earlier life stopped
+  /// errors      of open_fault_queue(), set_fault_eventfd(), eventfd and epoll
+  static Result<FaultRegions> open(Sys& sys, std::span<Device<Sys>> devices,
+                                   AbiChoice choice = AbiChoice::kAuto,
+                                   const FaultOptions& options = {},
+                                   std::span<const SourcePosition> positions = {}) {
+    if (!positions.empty() && positions.size() != devices.size()) {
+      return fail(0, "as many positions as devices are needed to resume");
+    }
+    const int epoll = sys.epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0) return fail(-epoll, "cannot watch for faults: epoll_create1");
+    FaultRegions set(sys, UniqueFd<Sys>(sys, epoll), options.backstop_period);
+    set.regions_.reserve(devices.size());
+    for (std::size_t i = 0; i < devices.size(); ++i) {
+      // v7 signals it for every fault in either ABI; ABI 2 needs it only where somebody sleeps.
+      if (auto ok = set.watch(devices[i], i); !ok) return tl::unexpected(std::move(ok.error()));
+      auto queue = open_fault_queue(devices[i], choice);
+      if (!queue) return tl::unexpected(std::move(queue.error()));
+      const auto position = positions.empty() ? std::nullopt : std::optional(positions[i]);
+      set.needs_backstop_ = set.needs_backstop_ || queue->geometry.abi == 1;
+      set.regions_.emplace_back(sys, std::move(*queue), options, position);
+    }
+    return set;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return regions_.size(); }
+
+  std::size_t poll(std::size_t i, std::span<FaultRecord> out) noexcept {
+    // The round goes on with the next one: its line is another core's, so ask for it early.
+    if (i + 1 < regions_.size()) __builtin_prefetch(regions_[i + 1].watched());
+    return regions_[i].poll(out);
+  }
+
+  SourcePosition position(std::size_t i) noexcept { return regions_[i].position(); }
+  int commit(std::size_t i) noexcept { return regions_[i].commit(); }
+  SourceLoss take_loss(std::size_t i) noexcept { return regions_[i].take_loss(); }
+
+  /// ABI 1's backstop: one epoll_wait(0) over all regions of the set per period, and commits that
+  /// failed, again.
+  ///
+  /// returns  regions that were given something to do
+  std::size_t housekeeping(Nanos now) noexcept {
+    if (!needs_backstop_ || now - last_ < period_) return 0;
+    return backstop(now);
+  }
+
+  /// Readable (edge) when the kernel has signalled a fault: for a shard that wants to sleep.
+  [[nodiscard]] int wake_fd() const noexcept { return epoll_.get(); }
+  [[nodiscard]] std::uint32_t abi(std::size_t i) noexcept {
+    return regions_[i].queue().geometry.abi;
+  }
+  [[nodiscard]] const FaultStats& stats(std::size_t i) noexcept { return regions_[i].stats(); }
+
+ private:
+  FaultRegions(Sys& sys, UniqueFd<Sys> epoll, Nanos period)
+      : sys_(&sys), epoll_(std::move(epoll)), period_(period) {}
+
+  Result<void> watch(Device<Sys>& device, std::size_t i) {
+    const int fd = sys_->eventfd(0U, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return fail(-fd, "device " + device.name() + ": no eventfd for its faults");
+    eventfds_.emplace_back(*sys_, fd);
+    // Edge-triggered: each signal is reported once and nobody needs to read the counter.
+    epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = i}};
+    if (const int rc = sys_->epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event); rc < 0) {
+      return fail(-rc, "device " + device.name() + ": cannot watch its eventfd");
+    }
+    return device.set_fault_eventfd(fd);
+  }
+
+  [[gnu::noinline]] std::size_t backstop(Nanos now) noexcept {
+    last_ = now;
+    std::size_t work = 0;
+    // What does not fit comes with the next period: the ready list is served in turn.
+    const int n =
+        sys_->epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 0);
+    for (int k = 0; k < n; ++k) {
+      const std::uint64_t i = events_[static_cast<std::size_t>(k)].data.u64;
+      if (i >= regions_.size()) continue;
+      if (auto* region = regions_[i].slot_watched()) {
+        region->attend();
+        ++work;
+      }
+    }
+    for (auto& region : regions_) {
+      auto* first = region.slot_watched();
+      if (first != nullptr && first->dirty()) {
+        first->retry();
+        ++work;
+      }
+    }
+    return work;
+  }
+
+  Sys* sys_;
+  UniqueFd<Sys> epoll_;
+  std::vector<UniqueFd<Sys>> eventfds_;
+  std::vector<FaultRegion<Sys>> regions_;
+  Nanos period_;
+  Nanos last_ = 0;
+  bool needs_backstop_ = false;
+  std::array<epoll_event, 256> events_{};
+};
+
+static_assert(FaultSourceSet<FaultRegions<LinuxSys>>);
+
+}  // namespace faultline::vfio
