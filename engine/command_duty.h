@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: from the guest's command queue to the sink and back to CMD_SYNC.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "engine/command_counters.h"
+#include "engine/control_registers.h"
+#include "engine/event_link.h"
+#include "engine/guest_spec.h"
+#include "engine/host_recovery.h"
+#include "engine/journal.h"
+#include "engine/merge/policy.h"
+#include "engine/messages.h"
+#include "engine/stage1_control.h"
+#include "engine/step_call.h"
+#include "engine/sync_completion.h"
+#include "engine/viommu/command.h"
+#include "engine/viommu/command_queue.h"
+#include "engine/viommu/feature_set.h"
+#include "engine/viommu/guest_memory.h"
+#include "engine/viommu/registers.h"
+#include "kernel/backend.h"
+
+namespace faultline::engine {
+
+/// What a CommandDuty serves; all of it outlives the duty.
+struct CommandDutySetup {
+  std::uint32_t guest = 0;  ///< engine's index of the guest, for the cold lane
+  const GuestSpec* spec = nullptr;
+  const viommu::GuestMemory* memory = nullptr;
+  viommu::RegisterPage page;
+  viommu::Features features;  ///< as negotiated with the sink
+  GuestRings* rings = nullptr;
+  Journal* journal = nullptr;  ///< in_use(): the guest is taken over where it stood
+};
+
+/// One guest's command queue and control registers.
+///
+///   registers → fetch → decode → policy → submit → complete SYNCs, advance CONS
+///
+/// A round submits at most once (merge::kMaxSubmission operations); whatever takes longer happens
+/// over several rounds in a Mode of its own, during which nothing is fetched from this guest.
+/// CMDQ_CONS passes a command only when it took effect, so after an error, a failure or a restart
+/// everything uncovered is fetched again.
+///
+/// Sink    where operations go; submit() blocks the shard
+/// Policy  when they go (engine/merge)
+/// Hook    called at every JournalStep
+/// Clock   () → Nanos; asked once after a submission, because that takes long
+/// thread  constructor: control path. round(): the owning shard. counters(), latency(), detached():
+///         any
+template <InvalidationSink Sink, merge::SubmissionPolicy Policy, StepHook Hook = NoHook,
+          class Clock = MonotonicClock>
+class CommandDuty {
+ public:
+  /// Commands handled in one round at most.
+  static constexpr std::size_t kBurst = 64;
+
+  CommandDuty(const CommandDutySetup& setup, Sink& sink, Policy policy = Policy{},
+              Hook hook = Hook{}, Clock clock = Clock{}) noexcept;
+  CommandDuty(const CommandDuty&) = delete;
+  CommandDuty& operator=(const CommandDuty&) = delete;
+
+  /// returns  the work done; 0: nothing to do now
+  /// cost     idle: loads of five registers, the beat, no system call
+  std::size_t round(Nanos now) noexcept {
+    if (left()) return 0;
+    journal_.beat(now);
+    if (memory_->poisoned()) [[unlikely]] {
+      return 0;
+    }
+    std::size_t work = link_.poll() + stage1_.poll();
+    if (left()) return work;
+    if (!registers_.unchanged()) [[unlikely]] {
+      work += serve_registers(now);
+    }
+    if (mode_ == Mode::kRunning && !registers_.busy() && gerror_due_ == 0) [[likely]] {
+      return work + run(now);
+    }
+    return work + serve_rare(now);
+  }
+
+  /// Nothing is in flight that a later round has to finish.
+  [[nodiscard]] bool quiet() const noexcept {
+    return gone() || (at_rest() && syncs_.empty() && !registers_.busy() && !link_.busy());
+  }
+
+  /// A page of the guest's memory is gone: the guest is not touched any more.
+  [[nodiscard]] bool detached() const noexcept { return memory_->poisoned(); }
+
+  [[nodiscard]] const CommandCounters& counters() const noexcept { return counters_; }
+  /// CMD_SYNC: first fetch until told done, ns.
+  [[nodiscard]] const Histogram& latency() const noexcept { return syncs_.latency(); }
+  [[nodiscard]] const Stage1Control& stage1() const noexcept { return stage1_; }
+
+ private:
+  enum class Mode : std::uint8_t {
+    kRunning,
+    kConfig,      ///< a stream table change: submit what came before, then change stage 1
+    kError,       ///< a command error: submit what came before, then tell
+    kRaising,     ///< waiting until the EventDuty has toggled GERROR
+    kStopped,     ///< waiting for the guest to acknowledge it in GERRORN
+    kResync,      ///< a submission failed: invalidating all of the guest
+    kBlocking,    ///< that failed, too: making all devices abort
+    kUnblocking,  ///< a later resync worked: giving the devices their stage 1 back
+  };
+  static constexpr std::size_t kBuffer = 32;
+  static constexpr merge::Position kNone = ~merge::Position{0};
+
+  bool step(JournalStep at) noexcept {
+    if constexpr (std::same_as<Hook, NoHook>) {
+      return false;
+    } else {
+      return steps_(at);
+    }
+  }
+  /// A step said to leave: whatever this duty would still do, it does not.
+  [[nodiscard]] bool left() const noexcept {
+    if constexpr (std::same_as<Hook, NoHook>) {
+      return false;
+    } else {
+      return steps_.stopped();
+    }
+  }
+  [[nodiscard]] bool gone() const noexcept { return memory_->poisoned() || left(); }
+  [[nodiscard]] bool holds_operations() const noexcept { return policy_.oldest(kNone) != kNone; }
+
+  /// No operation is held, and neither sink nor cold lane is in use.
+  [[nodiscard]] bool at_rest() const noexcept {
+    return !holds_operations() && refresh_ == 0 &&
+           (mode_ == Mode::kRunning || mode_ == Mode::kRaising || mode_ == Mode::kStopped);
+  }
+
+  std::size_t run(Nanos now) noexcept {
+    std::size_t work = fetch(now);
+    if (left()) return work;
+    if (policy_.due(now)) {
+      ++work;
+      if (!submit_held()) return work;
+      now = clock_();
+      // What waited only for room (with ForwardEach: the SYNC behind its command) need not wait
+      // for another round.
+      complete(now);
+      if (mode_ == Mode::kRunning) work += fetch(now);
+    }
+    return work + complete(now);
+  }
+
+  std::size_t fetch(Nanos now) noexcept {
+    std::size_t handled = 0;
+    while (handled < kBurst && policy_.room() != 0) {
+      if (refresh_ != 0) {
+        if (!refresh(now)) break;
+      } else {
+        if (head_ == tail_ && !refill()) break;
+        if (!handle(now)) break;
+      }
+      ++head_;
+      ++handled_;
+      ++handled;
+    }
+    if (handled == 0) return 0;
+    tally(counters_.commands, handled);
+    // A guest that waits for room in its queue gets it, SYNC or not.
+    if (handled_ - told_ >= queue_.size() / 2) policy_.flush();
+    (void)step(JournalStep::kCommandsFetched);
+    return handled;
+  }
+
+  /// Copy commands out of the queue, each once.
+  bool refill() noexcept {
+    // Acquire: the commands below PROD (pairs with the guest's barrier before its register write).
+    const std::uint32_t prod = page_.acquire(viommu::Reg32::kCmdqProd);
+    if (prod == RegisterGate::kPoison32) [[unlikely]] {
+      return false;
+    }
+    const auto fetched = queue_.fetch(prod, buffer_);
+    head_ = 0;
+    tail_ = fetched.count;
+    if (fetched.error != viommu::CommandError::kNone) [[unlikely]] {
+      fail_here(fetched.error);
+    }
+    return fetched.count != 0;
+  }
+
+  /// Handle the command at head_. returns  false: not yet, or not at all
+  bool handle(Nanos now) noexcept {
+    viommu::Command command;
+    const viommu::CommandError error = viommu::decode(buffer_[head_], features_, command);
+    if (error != viommu::CommandError::kNone) [[unlikely]] {
+      fail_here(error);
+      return false;
+    }
+    switch (command.opcode) {
+      case viommu::Opcode::kSync:
+        if (syncs_.full()) return false;
+        if (holds_operations()) policy_.add_sync(handled_, now);
+        syncs_.add(command, handled_, now);
+        tally(counters_.syncs);
+        return true;
+      case viommu::Opcode::kTlbiNhAll:
+      case viommu::Opcode::kTlbiNsnhAll:
+      case viommu::Opcode::kTlbiNhAsid:
+      case viommu::Opcode::kTlbiNhVa:
+      case viommu::Opcode::kTlbiNhVaa:
+        ask(viommu::to_operation(command), now);
+        return true;
+      default:
+        return handle_rare(command, now);
+    }
+  }
+
+  void ask(const Operation& op, Nanos now) noexcept {
+    tally(counters_.operations_asked);
+    policy_.add(op, handled_, now);
+  }
+
+  bool submit(std::span<const Operation> ops) noexcept {
+    const SubmitResult result = sink_->submit(ops);
+    tally(counters_.submissions);
+    tally(counters_.operations, ops.size());
+    tally(counters_.ioctls, result.calls);
+    tally(counters_.host_syncs, result.host_syncs);
+    if (result.error == 0) [[likely]] {
+      return true;
+    }
+    tally(counters_.failed_submissions);
+    return false;
+  }
+
+  /// Submit what is due. returns  false: it failed, or a step said to leave
+  bool submit_held() noexcept {
+    if (!submit(policy_.take())) [[unlikely]] {
+      begin_resync(mode_);
+      return false;
+    }
+    if (step(JournalStep::kCommandsSubmitted)) return false;
+    policy_.done();
+    return true;
+  }
+
+  /// Tell the guest what took effect. returns  SYNCs completed
+  std::size_t complete(Nanos now) noexcept {
+    const merge::Position covered = policy_.oldest(handled_);
+    if (covered == told_ || !queue_.enabled() || gone()) return 0;
+    bool left = false;
+    const std::size_t completed = syncs_.complete(
+        covered, told_, now, [this](JournalStep at) noexcept { return step(at); }, left);
+    if (syncs_.take_msi_abort()) gerror_due_ |= viommu::gerror::kMsiCmdqAbt;
+    return completed;
+  }
+
+  // Rare, in command_duty_rare.h.
+  std::size_t serve_registers(Nanos now) noexcept;
+  std::size_t serve_rare(Nanos now) noexcept;
+  bool handle_rare(const viommu::Command& command, Nanos now) noexcept;
+  bool handle_stream(const viommu::Command& command, Nanos now) noexcept;
+  bool handle_ste(const viommu::Command& command, Nanos now) noexcept;
+  bool refresh(Nanos now) noexcept;
+  void fail_here(viommu::CommandError error) noexcept;
+  bool drain(Nanos now) noexcept;
+  void serve_config(Nanos now) noexcept;
+  void serve_error(Nanos now) noexcept;
+  bool serve_stopped() noexcept;
+  void begin_resync(Mode then) noexcept;
+  void serve_resync(Nanos now) noexcept;
+  void serve_blocking(Nanos now) noexcept;
+  void forget_queue() noexcept;
+  void recover() noexcept;
+
+  const viommu::GuestMemory* memory_;
+  viommu::RegisterPage page_;
+  viommu::Features features_;
+  Sink* sink_;
+  Policy policy_;
+  [[no_unique_address]] Hook hook_;
+  [[no_unique_address]] Clock clock_;
+  StepCall steps_;
+  CommandJournal journal_;
+  EventJournal event_journal_;  ///< read before the first round only
+  Mode mode_ = Mode::kRunning;
+  Mode then_ = Mode::kRunning;  ///< after a resync
+  viommu::CommandError error_ = viommu::CommandError::kNone;
+  bool binding_ = false;          ///< kConfig: the cold lane was asked
+  std::uint32_t gerror_due_ = 0;  ///< bits to raise beside the command error
+  std::uint32_t epoch_ = 0;       ///< of the queue that the positions below are of
+  merge::Position handled_ = 0;   ///< commands handed over, or done with
+  merge::Position told_ = 0;      ///< commands that CMDQ_CONS has passed
+  DeviceSet config_ = 0;          ///< kConfig: devices of the CFGI_STE at head_
+  DeviceSet refresh_ = 0;         ///< of the CFGI_STE at head_: contexts still to be invalidated
+  std::size_t head_ = 0;
+  std::size_t tail_ = 0;
+  std::array<viommu::RawCommand, kBuffer> buffer_{};  ///< [head_, tail_): copied, not handled
+
+  CommandCounters counters_;
+  viommu::CommandQueue queue_;
+  EventLink link_;
+  Stage1Control stage1_;
+  ControlRegisters registers_;
+  SyncCompletion syncs_;
+  HostRecovery recovery_;
+};
+
+}  // namespace faultline::engine
+
+#include "engine/command_duty_rare.h"

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "engine/cold_lane.h"
+#include "engine/guest.h"
+#include "engine/idle.h"
+#include "engine/journal.h"
+#include "engine/lcore.h"
+#include "engine/placement.h"
+#include "engine/run_loop.h"
+#include "engine/snapshot.h"
+
+namespace faultline::engine {
+
+/// Who runs the polling loops: loops[i] on the CPU of shard i of the plan.
+struct Launcher {
+  std::function<Result<void>(std::vector<std::function<void()>> loops)> launch;
+  std::function<void()> join;  ///< returns when every loop has returned
+};
+
+/// The loops on DPDK's lcores, started for the CPUs of the plan's shards.
+[[nodiscard]] Launcher on_lcores(Lcores& lcores);
+/// The loops on plain threads, wherever the scheduler puts them: for tests.
+[[nodiscard]] Launcher on_threads();
+
+struct EngineOptions {
+  std::optional<IdlePolicy> idle;  ///< unset: by whether the shard has its core for itself
+  Plant plant = Plant::kNone;
+  viommu::Features features;  ///< what to offer guests, less what their sink cannot do
+};
+
+/// What a journal must be of to serve this guest: a number made of its register page and its
+/// devices' StreamIDs.
+[[nodiscard]] std::uint64_t identity_of(const GuestSpec& spec) noexcept;
+
+/// A fresh journal for a guest. The supervisor keeps its descriptor.
+[[nodiscard]] Result<Journal> create_journal(const GuestSpec& spec);
+
+/// Is this a guest that can be served, and is this its journal? errors: one line for the operator
+[[nodiscard]] Result<void> check_guest(const GuestSpec& spec, std::size_t sources,
+                                       const Journal& journal);
+
+/// Keep the calling thread off the polling CPUs. Best effort: an empty list changes nothing.
+void stay_on(const std::vector<unsigned>& cpus) noexcept;
+
+/// The engine: guests, their duties, the shards that poll them and the control thread that serves
+/// the rest. Everything about a guest is in its Guest object; everything about a core in its Shard.
+///
+/// Sources, Sink  one of each per guest, moved in
+/// Hook           copied into every duty
+/// thread         one control thread calls everything here; snapshot() any thread
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook = NoHook>
+class Engine {
+ public:
+  using GuestType = Guest<Sources, Sink, Hook>;
+  using CoreShard = typename DutyTypes<Sources, Sink, Hook>::CoreShard;
+
+  /// lane   made before EAL was started; outlives the engine
+  explicit Engine(ColdLane& lane, EngineOptions options = {}, Hook hook = {})
+      : lane_(&lane), options_(std::move(options)), hook_(std::move(hook)) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine() { (void)stop(); }
+
+  /// Take a guest on: fresh, or where its journal says that an engine was killed (the fault sources
+  /// then stand at EventJournal::resume_position()). From the return on nothing that was journalled
+  /// can be lost; it is served from start() on, or at once when the engine runs.
+  ///
+  /// errors  a spec, memory map or journal that makes no sense; two guests of one name
+  Result<void> add_guest(GuestSpec spec, Sources sources, Sink sink, Journal& journal);
+
+  /// Let the shards of the plan run.
+  /// errors  a guest without a place in the plan; whatever the launcher says
+  Result<void> start(const Plan& plan, Launcher launcher);
+
+  /// Take a guest off its shards. Its journal is then that of a killed engine: add_guest() resumes.
+  Result<void> remove_guest(const std::string& name);
+
+  /// Stop polling when everything in flight is finished: no fault is lost (what has not been taken
+  /// stays in the kernel's ring) and every CONS is journalled.
+  ///
+  /// errors  a shard did not come to rest within its time; it is stopped all the same
+  Result<void> stop();
+
+  [[nodiscard]] bool running() const noexcept { return running_; }
+  [[nodiscard]] EngineSnapshot snapshot() const;
+
+ private:
+  static constexpr Nanos kAckNs = 2'000'000'000;
+  static constexpr Nanos kColdPollNs = 500'000;
+
+  Result<void> place_guest(GuestType& guest, const GuestPlan& plan);
+  Result<void> tell(std::size_t shard, ShardMessage message);
+  template <class D>
+  Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty) {
+    if (running_) {
+      ShardMessage message{kind, CoreShard::template type_of<D>(),
+                           reinterpret_cast<std::uintptr_t>(&duty), 0};
+      return tell(shard, message);
+    }
+    const bool done =
+        kind == ShardMessage::Kind::kAdd ? shards_[shard]->add(duty) : shards_[shard]->remove(duty);
+    if (!done) return fail(0, "shard " + std::to_string(shard) + " cannot take or drop a duty");
+    return {};
+  }
+  Result<void> change_duties(GuestType& guest, ShardMessage::Kind kind);
+  [[nodiscard]] GuestPlan least_loaded(const std::string& name) const;
+  void serve_cold_work(const std::vector<unsigned>& housekeeping);
+
+  ColdLane* lane_;
+  EngineOptions options_;
+  Hook hook_;
+  mutable std::mutex mutex_;  ///< of guests_; never taken by a shard
+  std::vector<std::unique_ptr<GuestType>> guests_;
+  std::uint32_t next_index_ = 0;
+  std::vector<std::unique_ptr<CoreShard>> shards_;
+  Plan plan_;
+  Launcher launcher_;
+  std::thread control_;
+  std::atomic<bool> control_stop_{false};
+  std::uint64_t token_ = 0;
+  bool running_ = false;
+};
+
+}  // namespace faultline::engine
+
+#include "engine/engine_control.h"

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <span>
+
+#include "engine/engine.h"
+
+namespace faultline::engine {
+
+// Engine's members. Control path: they allocate, wait and take the mutex; no shard calls them.
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sources, Sink sink,
+                                                    Journal& journal) {
+  if (auto ok = check_guest(spec, sources.size(), journal); !ok) return ok;
+  const std::string where = "guest " + spec.name;
+  for (const auto& other : guests_) {
+    if (other->spec().name == spec.name) return fail(EEXIST, where + " is there already");
+  }
+  auto memory = viommu::GuestMemory::make(spec.memory);
+  if (!memory) return fail(std::move(memory.error()), where);
+  auto page = viommu::RegisterPage::map(*memory, spec.registers);
+  if (!page) return fail(std::move(page.error()), where);
+  auto features = viommu::negotiate(options_.features, sink.caps());
+  if (!features) return fail(std::move(features.error()), where);
+  auto guest = std::make_unique<GuestType>(std::move(spec), std::move(sources), std::move(sink),
+                                           std::move(*memory), *page, *features, journal);
+  guest->make_duties(next_index_, options_.plant, hook_);
+  if (running_) {
+    if (auto ok = place_guest(*guest, least_loaded(guest->spec().name)); !ok) return ok;
+  }
+  ++next_index_;
+  const std::lock_guard lock(mutex_);
+  guests_.push_back(std::move(guest));
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launcher) {
+  if (running_) return fail(EALREADY, "the engine runs already");
+  if (plan.shards.empty()) return fail(EINVAL, "a plan without shards cannot be started");
+  shards_.clear();
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    shards_.push_back(std::make_unique<CoreShard>());
+  }
+  plan_ = plan;
+  for (auto& guest : guests_) {
+    const auto at = std::find_if(plan.guests.begin(), plan.guests.end(),
+                                 [&](const GuestPlan& p) { return p.name == guest->spec().name; });
+    if (at == plan.guests.end()) {
+      return fail(EINVAL, "guest " + guest->spec().name + " has no place in the plan");
+    }
+    if (auto ok = place_guest(*guest, *at); !ok) return ok;
+  }
+  std::vector<std::function<void()>> loops;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    const ShardPlan& shard = plan.shards[i];
+    const bool alone = shard.isolated && !shard.shared;
+    const IdlePolicy idle = options_.idle.value_or(default_idle(!alone));
+    loops.emplace_back([at = shards_[i].get(), idle] {
+      run_loop(std::span<CoreShard* const>(&at, 1), idle, MonotonicClock{});
+    });
+  }
+  if (auto ok = launcher.launch(std::move(loops)); !ok) return ok;
+  launcher_ = std::move(launcher);
+  running_ = true;
+  control_stop_ = false;
+  control_ = std::thread([this, cpus = plan.housekeeping] { serve_cold_work(cpus); });
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::remove_guest(const std::string& name) {
+  const auto at = std::find_if(guests_.begin(), guests_.end(),
+                               [&](const auto& guest) { return guest->spec().name == name; });
+  if (at == guests_.end()) return fail(ENOENT, "there is no guest " + name);
+  if (!shards_.empty()) {
+    if (auto ok = change_duties(**at, ShardMessage::Kind::kRemove); !ok) return ok;
+  }
+  std::unique_ptr<GuestType> guest;
+  {
+    const std::lock_guard lock(mutex_);  // the control thread does not look at it any more
+    guest = std::move(*at);
+    guests_.erase(at);
+  }
+  // Work that the cold lane has begun is of this guest: it goes first.
+  lane_->wait();
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::stop() {
+  if (!running_) return {};
+  for (auto& shard : shards_) {
+    // A full ring means that the shard is about to read it.
+    while (!shard->post({ShardMessage::Kind::kStop, 0, 0, ++token_})) std::this_thread::yield();
+  }
+  launcher_.join();
+  // Until here it has answered the duties that were draining.
+  control_stop_ = true;
+  control_.join();
+  lane_->wait();
+  running_ = false;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    if (!shards_[i]->quiet()) {
+      return fail(ETIMEDOUT, "shard " + std::to_string(i) + " had work in flight when it stopped");
+    }
+  }
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+EngineSnapshot Engine<Sources, Sink, Hook>::snapshot() const {
+  EngineSnapshot out;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    ShardSnapshot shard{plan_.shards[i].cpu, plan_.shards[i].shared, {}};
+    copy_counters(shard.counters, shards_[i]->counters());
+    out.shards.push_back(shard);
+  }
+  const std::lock_guard lock(mutex_);
+  for (const auto& guest : guests_) out.guests.push_back(guest->snapshot());
+  return out;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::place_guest(GuestType& guest, const GuestPlan& plan) {
+  if (plan.event_shard >= shards_.size() || plan.command_shard >= shards_.size()) {
+    return fail(EINVAL, "guest " + plan.name + " is placed on a shard that is not there");
+  }
+  guest.event_shard = plan.event_shard;
+  guest.command_shard = plan.command_shard;
+  return change_duties(guest, ShardMessage::Kind::kAdd);
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardMessage::Kind kind) {
+  if (auto ok = change(guest.event_shard, kind, guest.event()); !ok) return ok;
+  auto ok = std::visit([&](auto& duty) { return change(guest.command_shard, kind, *duty); },
+                       guest.command());
+  // Half a guest is never left on the shards.
+  if (!ok && kind == ShardMessage::Kind::kAdd) {
+    (void)change(guest.event_shard, ShardMessage::Kind::kRemove, guest.event());
+  }
+  return ok;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::tell(std::size_t shard, ShardMessage message) {
+  message.token = ++token_;
+  const Nanos until = monotonic_ns() + kAckNs;
+  bool sent = false;
+  while (monotonic_ns() < until) {
+    if (!sent) sent = shards_[shard]->post(message);
+    std::uint64_t token = 0;
+    bool accepted = false;
+    while (shards_[shard]->take_ack(token, accepted)) {
+      if (token != message.token) continue;
+      if (accepted) return {};
+      return fail(ENOSPC, "shard " + std::to_string(shard) + " refused a duty");
+    }
+    const timespec pause{0, 100'000};
+    nanosleep(&pause, nullptr);
+  }
+  return fail(ETIMEDOUT, "shard " + std::to_string(shard) + " does not answer");
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+GuestPlan Engine<Sources, Sink, Hook>::least_loaded(const std::string& name) const {
+  std::vector<std::size_t> duties(shards_.size());
+  for (const auto& guest : guests_) {
+    ++duties[guest->event_shard];
+    ++duties[guest->command_shard];
+  }
+  GuestPlan plan;
+  plan.name = name;
+  const auto least = [&] {
+    return static_cast<std::size_t>(std::min_element(duties.begin(), duties.end()) -
+                                    duties.begin());
+  };
+  plan.event_shard = least();
+  ++duties[plan.event_shard];  // the other one apart from it, where there is another shard
+  plan.command_shard = least();
+  return plan;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+void Engine<Sources, Sink, Hook>::serve_cold_work(const std::vector<unsigned>& housekeeping) {
+  stay_on(housekeeping);
+  while (!control_stop_) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto& guest : guests_) guest->serve_cold(*lane_);
+    }
+    const timespec pause{0, static_cast<long>(kColdPollNs)};
+    nanosleep(&pause, nullptr);
+  }
+}
+
+}  // namespace faultline::engine

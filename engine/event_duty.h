@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: faults of one guest on their way up.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "engine/event_counters.h"
+#include "engine/guest_spec.h"
+#include "engine/interrupt.h"
+#include "engine/journal.h"
+#include "engine/messages.h"
+#include "engine/viommu/event_queue.h"
+#include "engine/viommu/guest_memory.h"
+#include "engine/viommu/registers.h"
+#include "engine/viommu/transcode.h"
+#include "kernel/backend.h"
+#include "kernel/base/clock.h"
+#include "kernel/base/histogram.h"
+
+namespace faultline::engine {
+
+/// A source whose poll() takes records from the kernel for good (a read(2)) says so by
+/// `static constexpr bool kPollTakes = true`; then the journal carries a reading mark.
+template <class S>
+inline constexpr bool kPollTakes = false;
+template <class S>
+requires requires {
+  S::kPollTakes;
+}
+inline constexpr bool kPollTakes<S> = S::kPollTakes;
+
+/// What an EventDuty serves. Everything outlives the duty.
+struct EventDutySetup {
+  const viommu::GuestMemory* memory = nullptr;
+  viommu::RegisterPage page;
+  RegisterMode mode = RegisterMode::kExitless;
+  unsigned evtq_log2 = 19;  ///< largest event queue offered to the guest
+  std::vector<StreamId> vsids;
+  int evtq_eventfd = -1;
+  int gerror_eventfd = -1;
+  GuestRings* rings = nullptr;
+};
+
+/// All fault sources of one guest: poll → transcode → place in the guest's event queue → journal
+/// the intent → publish PROD → commit to the kernel → journal done → interrupt.
+///
+/// Exactly once: before the intent nothing is visible and the records are read again after a kill;
+/// from the intent on, recovery publishes and commits the same values again.
+///
+/// Never blocks a kernel queue for a guest that does not read: what finds the guest's queue full is
+/// dropped, counted and told as an overflow. With the queue disabled, events are discarded, as
+/// hardware does. A loss met while an older overflow is unacknowledged is owed: the overflow is
+/// raised again after the acknowledgement, so no loss hides behind another.
+///
+/// Sources  in the position that EventJournal::resume_position() says
+/// Hook     called at every JournalStep
+/// Clock    () → Nanos; asked twice per burst, never in an idle round
+/// thread   the owning shard; resume() before the first round
+template <FaultSourceSet Sources, StepHook Hook = NoHook, class Clock = MonotonicClock>
+class EventDuty {
+ public:
+  static constexpr std::size_t kBurst = 32;
+
+  EventDuty(Sources& sources, EventDutySetup setup, EventJournal journal, Hook hook = {},
+            Clock clock = {})
+      : sources_(&sources),
+        setup_(std::move(setup)),
+        rings_(setup_.rings),
+        journal_(journal),
+        evtq_interrupt_(setup_.evtq_eventfd),
+        gerror_interrupt_(setup_.gerror_eventfd),
+        hook_(std::move(hook)),
+        clock_(std::move(clock)),
+        devices_(sources.size()) {}
+  EventDuty(const EventDuty&) = delete;
+  EventDuty& operator=(const EventDuty&) = delete;
+
+  /// Go on where the journal says that somebody stopped; on a fresh journal this does nothing that
+  /// the guest could see. Always interrupts once, because whether it was done is not journalled.
+  void resume() noexcept;
+
+  /// One round: what CommandDuty asks, then at most kBurst records of every source.
+  ///
+  /// returns  records taken + messages served; 0 = idle
+  std::size_t round(Nanos now) noexcept {
+    if (stopped_ || setup_.memory->poisoned()) [[unlikely]] {
+      return 0;
+    }
+    if (now - last_beat_ >= kBeatNs) {
+      last_beat_ = now;
+      journal_.beat(now);
+    }
+    std::size_t work = 0;
+    if (unsent_ack_ || !rings_->to_event.empty()) [[unlikely]] {
+      work += serve_messages();
+    }
+    if (loss_owed_) [[unlikely]] {
+      pay_owed_loss();
+    }
+    work += sources_->housekeeping(now);
+    ++rounds_;
+    ++idle_rounds_;
+    const std::size_t n = devices_.size();
+    // A different first source every round: when all are busy none is always last.
+    if (++first_ >= n) first_ = 0;
+    for (std::size_t i = first_; i < n && !stopped_; ++i) work += burst(i);
+    for (std::size_t i = 0; i < first_ && !stopped_; ++i) work += burst(i);
+    if (interrupt_due_ && !stopped_) interrupt();
+    return work;
+  }
+
+  /// No message is half served, and every source was asked for losses since it last had anything.
+  [[nodiscard]] bool quiet() const noexcept {
+    return !unsent_ack_ && rings_->to_event.empty() && idle_rounds_ > kLossEvery;
+  }
+
+  /// The hook stopped it: it is dead, as after a kill.
+  [[nodiscard]] bool stopped() const noexcept { return stopped_; }
+
+  /// For the audit's own tests: err from now on.
+  /// thread  before the first round
+  void plant(EventPlant what) noexcept { plant_ = what; }
+
+  [[nodiscard]] const EventDeviceCounters& device_counters(std::size_t i) const noexcept {
+    return devices_[i];
+  }
+  [[nodiscard]] const EventGuestCounters& counters() const noexcept { return counters_; }
+  /// From poll to journalled, ns, one sample per burst.
+  [[nodiscard]] const Histogram& publish_ns() const noexcept { return publish_ns_; }
+  [[nodiscard]] const Interrupt& evtq_interrupt() const noexcept { return evtq_interrupt_; }
+
+ private:
+  static constexpr Nanos kBeatNs = 1'000'000;
+  static constexpr std::size_t kLossEvery = 16;
+
+  bool step(JournalStep at) noexcept {
+    if (hook_(at)) [[unlikely]] {
+      stopped_ = true;
+      return true;
+    }
+    return false;
+  }
+
+  std::size_t burst(std::size_t i) noexcept {
+    if constexpr (kPollTakes<Sources>) journal_.set_reading(i + 1);
+    std::size_t n = sources_->poll(i, std::span(records_).first(kBurst));
+    SourceLoss loss;
+    if (n == 0) [[likely]] {
+      if constexpr (kPollTakes<Sources>) journal_.set_reading(0);
+      // A loss behind the last record is not urgent: idle sources are asked in turn. One that has
+      // records is always asked, and what it lost becomes visible with them, by the same store.
+      if ((i + rounds_) % kLossEvery != 0) [[likely]] {
+        return 0;
+      }
+      loss = sources_->take_loss(i);
+      if (loss.exact == 0 && loss.possible == 0) [[likely]] {
+        return 0;
+      }
+    } else {
+      loss = sources_->take_loss(i);
+    }
+    idle_rounds_ = 0;
+    const Nanos polled = clock_();
+    if (step(JournalStep::kEventPolled)) return 0;
+    const std::size_t taken = n;
+    if (plant_ != EventPlant::kNone) [[unlikely]] {
+      n = apply_plant(n);
+    }
+    EventDeviceCounters& counters = devices_[i];
+    place(i, n, counters);
+    if (loss.exact != 0 || loss.possible != 0) [[unlikely]] {
+      counters.add_loss(loss);
+      note_loss();
+    }
+    if (step(JournalStep::kEventPlaced)) return 0;
+    if (!deliver(static_cast<std::uint32_t>(i), sources_->position(i), taken != 0)) return 0;
+    tally(counters_.bursts);
+    publish_ns_.record(clock_() - polled);
+    return taken + 1;
+  }
+
+  void place(std::size_t i, std::size_t n, EventDeviceCounters& counters) noexcept {
+    if (!evtq_.enabled()) [[unlikely]] {
+      tally(counters.discarded, n);
+      return;
+    }
+    const StreamId vsid = setup_.vsids[i];
+    std::uint64_t placed = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      const FaultRecord& record = records_[r];
+      if (record.lost_before != 0) [[unlikely]] {
+        counters.add_loss(record);
+        note_loss();
+      }
+      viommu::Event event;
+      if (!viommu::transcode(record, vsid, event, transcode_)) [[unlikely]] {
+        tally(counters.untranslatable);
+        note_loss();
+        continue;
+      }
+      if (!evtq_.place(event)) [[unlikely]] {
+        drop(counters);
+        continue;
+      }
+      ++placed;
+    }
+    tally(counters.delivered, placed);
+  }
+
+  [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept {
+    tally(counters.dropped_full);
+    note_loss();
+    if (!evtq_.usable()) raise_gerror(viommu::gerror::kEvtqAbt, journal_.gerror_token());
+  }
+
+  /// A record is gone: stage an overflow, or owe one where the guest has not acknowledged the last.
+  [[gnu::cold, gnu::noinline]] void note_loss() noexcept {
+    if (!evtq_.enabled() || evtq_.lose()) return;
+    const bool staged = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
+    if (staged || loss_owed_) return;
+    loss_owed_ = true;
+    journal_.set_loss_owed(true);
+  }
+
+  [[gnu::cold, gnu::noinline]] void pay_owed_loss() noexcept {
+    if (!evtq_.lose()) return;  // still unacknowledged
+    if (!deliver(kNoDevice, {}, false)) return;
+    // After the overflow is out: a kill in between raises it twice, never not at all.
+    loss_owed_ = false;
+    journal_.set_loss_owed(false);
+  }
+
+  /// returns  false: stopped by the hook
+  bool deliver(std::uint32_t device, const SourcePosition& position, bool commit) noexcept {
+    journal_.begin(device, evtq_.staged_prod(), position);
+    // From the intent on nothing that was read can get lost any more.
+    if constexpr (kPollTakes<Sources>) journal_.set_reading(0);
+    if (step(JournalStep::kEventIntent)) return false;
+    const bool overflow = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
+    interrupt_due_ |=
+        setup_.mode == RegisterMode::kTrapped ? evtq_.publish_trapped() : evtq_.publish_exitless();
+    if (overflow) tally(counters_.overflows);
+    if (step(JournalStep::kEventPublished)) return false;
+    if (commit && sources_->commit(device) != 0) tally(devices_[device].commit_failed);
+    if (step(JournalStep::kEventCommitted)) return false;
+    journal_.done();
+    return !step(JournalStep::kEventDone);
+  }
+
+  void interrupt() noexcept {
+    interrupt_due_ = false;
+    if ((irq_control_ & viommu::irq_ctrl::kEvtq) == 0) return;
+    evtq_interrupt_.raise(*setup_.memory);
+    step(JournalStep::kEventInterrupted);
+  }
+
+  std::size_t serve_messages() noexcept;
+  void serve(const ToEventDuty& message) noexcept;
+  void enable_evtq(const ToEventDuty& message) noexcept;
+  void raise_gerror(std::uint32_t bits, std::uint32_t token) noexcept;
+  void take_irq_control(std::uint32_t control) noexcept;
+  void program(const JournalIrq& irq) noexcept;
+  std::size_t apply_plant(std::size_t n) noexcept;
+
+  Sources* sources_;
+  EventDutySetup setup_;
+  GuestRings* rings_;
+  EventJournal journal_;
+  viommu::EventQueue evtq_;
+  std::size_t first_ = 0;
+  std::size_t rounds_ = 0;
+  std::size_t idle_rounds_ = 0;  ///< since a source had anything
+  std::uint32_t irq_control_ = 0;
+  bool interrupt_due_ = false;
+  bool loss_owed_ = false;
+  bool stopped_ = false;
+  bool unsent_ack_ = false;
+  EventPlant plant_ = EventPlant::kNone;
+  std::uint32_t plant_turn_ = 0;
+  ToCommandDuty ack_;
+  Nanos last_beat_ = 0;
+  Interrupt evtq_interrupt_;
+  Interrupt gerror_interrupt_;
+  [[no_unique_address]] Hook hook_;
+  [[no_unique_address]] Clock clock_;
+  viommu::TranscodeCounts transcode_;
+  EventGuestCounters counters_;
+  Histogram publish_ns_;
+  std::vector<EventDeviceCounters> devices_;
+  std::array<FaultRecord, kBurst + 1> records_;
+};
+
+}  // namespace faultline::engine
+
+#include "engine/event_duty_control.h"

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <sched.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <variant>
+
+#include "engine/cold_lane.h"
+#include "engine/command_duty.h"
+#include "engine/event_duty.h"
+#include "engine/guest_spec.h"
+#include "engine/journal.h"
+#include "engine/merge/batch_until_sync.h"
+#include "engine/merge/forward_each.h"
+#include "engine/merge/planted.h"
+#include "engine/messages.h"
+#include "engine/shard.h"
+#include "engine/snapshot.h"
+#include "engine/viommu/feature_set.h"
+#include "engine/viommu/guest_memory.h"
+#include "engine/viommu/registers.h"
+#include "kernel/backend.h"
+
+namespace faultline::engine {
+
+/// Errors that the engine makes on purpose, each of which an audit has to find.
+enum class Plant : std::uint8_t { kNone, kDropTlbi, kEarlySync, kLoseRecord, kDuplicateRecord };
+
+/// The types of duty that an Engine<Sources, Sink, Hook> runs. One type per policy: the choice is
+/// made when a guest is added, the loop is monomorphic.
+template <class Sources, class Sink, class Hook>
+struct DutyTypes {
+  using Event = EventDuty<Sources, Hook>;
+  template <class Policy>
+  using Command = CommandDuty<Sink, Policy, Hook>;
+
+  using Commands = std::variant<std::unique_ptr<Command<merge::BatchUntilSync>>,
+                                std::unique_ptr<Command<merge::ForwardEach>>,
+                                std::unique_ptr<Command<merge::DropTlbi<merge::BatchUntilSync>>>,
+                                std::unique_ptr<Command<merge::EarlySync>>>;
+  using CoreShard =
+      Shard<Event, Command<merge::BatchUntilSync>, Command<merge::ForwardEach>,
+            Command<merge::DropTlbi<merge::BatchUntilSync>>, Command<merge::EarlySync>>;
+};
+
+/// One guest inside the engine: its memory, its rings, its two duties and its cold work.
+///
+/// thread  control path; the duties belong to their shards, serve_cold() to the control thread
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+class Guest {
+ public:
+  using Types = DutyTypes<Sources, Sink, Hook>;
+
+  Guest(GuestSpec spec, Sources sources, Sink sink, viommu::GuestMemory memory,
+        viommu::RegisterPage page, viommu::Features features, Journal& journal)
+      : spec_(std::move(spec)),
+        sources_(std::move(sources)),
+        sink_(std::move(sink)),
+        memory_(std::move(memory)),
+        page_(page),
+        features_(features),
+        journal_(&journal) {}
+  Guest(const Guest&) = delete;
+  Guest& operator=(const Guest&) = delete;
+
+  /// Make the duties: fresh, or where the journal says that an engine stopped.
+  ///
+  /// index   of this guest in the engine
+  void make_duties(std::uint32_t index, Plant plant, const Hook& hook) {
+    if (!journal_->in_use()) {
+      for (std::size_t i = 0; i < sources_.size(); ++i) {
+        journal_->event().set_position(i, sources_.position(i));
+      }
+    }
+    EventDutySetup setup;
+    setup.memory = &memory_;
+    setup.page = page_;
+    setup.mode = spec_.mode;
+    setup.evtq_log2 = features_.evtq_log2;
+    for (const DeviceSpec& device : spec_.devices) setup.vsids.push_back(device.vsid);
+    setup.evtq_eventfd = spec_.evtq_eventfd;
+    setup.gerror_eventfd = spec_.gerror_eventfd;
+    setup.rings = &rings_;
+    event_ = std::make_unique<typename Types::Event>(sources_, std::move(setup), journal_->event(),
+                                                     hook);
+    if (plant == Plant::kLoseRecord) event_->plant(EventPlant::kLoseRecord);
+    if (plant == Plant::kDuplicateRecord) event_->plant(EventPlant::kDuplicateRecord);
+    // First: it settles the event queue's PROD, which the other one reads.
+    if (journal_->in_use()) event_->resume();
+    make_command_duty(index, plant, hook);
+    journal_->set_in_use();
+  }
+
+  /// Hand stage-1 work to the cold lane. One task at a time: it is the consumer of to_cold and the
+  /// producer of from_cold until it clears cold_busy_.
+  void serve_cold(ColdLane& lane) {
+    if (rings_.to_cold.empty()) return;
+    // Acquire: what the last task did with the rings and the sink.
+    if (cold_busy_.load(std::memory_order_acquire)) return;
+    cold_busy_.store(true, std::memory_order_relaxed);
+    lane.submit([this] {
+      Stage1Job job;
+      while (rings_.to_cold.pop(job)) {
+        answer({job.guest, job.device, sink_.set_stage1(job.device, job.config)});
+      }
+      cold_busy_.store(false, std::memory_order_release);
+    });
+  }
+  [[nodiscard]] bool cold_busy() const noexcept {
+    return cold_busy_.load(std::memory_order_acquire) || !rings_.to_cold.empty();
+  }
+
+  [[nodiscard]] GuestSnapshot snapshot() const;
+
+  [[nodiscard]] const GuestSpec& spec() const noexcept { return spec_; }
+  [[nodiscard]] typename Types::Event& event() noexcept { return *event_; }
+  [[nodiscard]] typename Types::Commands& command() noexcept { return command_; }
+
+  std::size_t event_shard = 0;
+  std::size_t command_shard = 0;
+
+ private:
+  void make_command_duty(std::uint32_t index, Plant plant, const Hook& hook) {
+    CommandDutySetup setup;
+    setup.guest = index;
+    setup.spec = &spec_;
+    setup.memory = &memory_;
+    setup.page = page_;
+    setup.features = features_;
+    setup.rings = &rings_;
+    setup.journal = journal_;
+    const auto make = [&]<class Policy>(std::type_identity<Policy>) {
+      using Command = typename Types::template Command<Policy>;
+      command_ = std::make_unique<Command>(setup, sink_, Policy{}, hook);
+    };
+    if (plant == Plant::kDropTlbi) {
+      make(std::type_identity<merge::DropTlbi<merge::BatchUntilSync>>{});
+    } else if (plant == Plant::kEarlySync) {
+      make(std::type_identity<merge::EarlySync>{});
+    } else if (spec_.policy == PolicyKind::kForwardEach) {
+      make(std::type_identity<merge::ForwardEach>{});
+    } else {
+      make(std::type_identity<merge::BatchUntilSync>{});
+    }
+  }
+
+  void answer(const Stage1Done& done) noexcept {
+    // The duty takes answers every round; one that has stopped for good does not want them.
+    for (int tries = 0; tries < 200 && !rings_.from_cold.push(done); ++tries) {
+      const timespec pause{0, 1'000'000};
+      nanosleep(&pause, nullptr);
+    }
+  }
+
+  GuestSpec spec_;
+  Sources sources_;
+  Sink sink_;
+  viommu::GuestMemory memory_;
+  viommu::RegisterPage page_;
+  viommu::Features features_;
+  Journal* journal_;
+  GuestRings rings_;
+  std::unique_ptr<typename Types::Event> event_;
+  typename Types::Commands command_;
+  std::atomic<bool> cold_busy_{false};
+};
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
+  GuestSnapshot out;
+  out.name = spec_.name;
+  out.policy = spec_.policy;
+  out.mode = spec_.mode;
+  out.event_shard = event_shard;
+  out.command_shard = command_shard;
+  out.detached = memory_.poisoned();
+  copy_counters(out.events, event_->counters());
+  out.interrupts = load_relaxed(event_->evtq_interrupt().raised());
+  out.interrupts_unheard = load_relaxed(event_->evtq_interrupt().unheard());
+  out.publish_ns.merge(event_->publish_ns());
+  std::visit(
+      [&](const auto& duty) {
+        copy_counters(out.commands, duty->counters());
+        out.sync_ns.merge(duty->latency());
+      },
+      command_);
+  const JournalEvtq evtq = journal_->event().evtq();
+  if (evtq.enabled != 0) {
+    out.evtq_size = std::uint32_t{1} << evtq.log2size;
+    const std::uint32_t mask = 2 * out.evtq_size - 1;
+    const std::uint32_t depth =
+        (journal_->event().evtq_prod() - page_.load(viommu::Reg32::kEvtqCons)) & mask;
+    out.evtq_depth = depth > out.evtq_size ? out.evtq_size : depth;
+  }
+  for (std::size_t i = 0; i < spec_.devices.size(); ++i) {
+    DeviceSnapshot device{spec_.devices[i].name, spec_.devices[i].vsid, {}};
+    copy_counters(device.events, event_->device_counters(i));
+    out.devices.push_back(std::move(device));
+  }
+  return out;
+}
+
+}  // namespace faultline::engine

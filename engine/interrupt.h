@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: how the guest is told that something waits for it.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+
+#include "engine/viommu/guest_memory.h"
+#include "kernel/base/shared.h"
+#include "kernel/base/units.h"
+
+namespace faultline::engine {
+
+/// One interrupt of one guest: an MSI where the guest programmed one and its address is memory,
+/// else the VMM's eventfd, which stands for the wire and for doorbells that are not memory.
+///
+/// thread  the shard that owns the duty; counters may be read by anybody with load_relaxed()
+class Interrupt {
+ public:
+  Interrupt() = default;
+  /// eventfd   -1: the VMM gave none
+  explicit Interrupt(int eventfd) noexcept : eventfd_(eventfd) {}
+
+  /// Take what the guest programmed. address 0: no MSI.
+  void program(Gpa address, std::uint32_t data) noexcept {
+    address_ = address;
+    data_ = data;
+  }
+
+  /// Everything that the guest is to find was stored before.
+  ///
+  /// returns  whether somebody was told
+  /// cost     an MSI: one store; an eventfd: one write(2)
+  bool raise(const viommu::GuestMemory& memory) noexcept {
+    store_relaxed(raised_, raised_ + 1);
+    if (address_.value != 0 && memory.write32(address_, data_)) return true;
+    const std::uint64_t one = 1;
+    if (eventfd_ >= 0 && ::write(eventfd_, &one, sizeof one) == sizeof one) return true;
+    store_relaxed(unheard_, unheard_ + 1);
+    return false;
+  }
+
+  [[nodiscard]] const std::uint64_t& raised() const noexcept { return raised_; }
+  /// Raised, but there was no way to tell anybody.
+  [[nodiscard]] const std::uint64_t& unheard() const noexcept { return unheard_; }
+
+ private:
+  int eventfd_ = -1;
+  std::uint32_t data_ = 0;
+  Gpa address_;
+  std::uint64_t raised_ = 0;
+  std::uint64_t unheard_ = 0;
+};
+
+}  // namespace faultline::engine

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: the loop that one lcore runs.
+#pragma once
+
+#include <sys/prctl.h>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "engine/idle.h"
+#include "kernel/base/clock.h"
+
+namespace faultline::engine {
+
+/// How long a stopping shard goes on for what is still in flight or still coming in.
+inline constexpr Nanos kDrainNs = 200'000'000;
+
+/// Poll the shards of one lcore in turn, until each has been told to stop and is drained: a round
+/// found nothing and nothing is in flight, or kDrainNs have passed.
+///
+/// shards  usually one; several share the core round by round
+/// clock   () → Nanos
+/// cost    one clock() and one cycles() per shard and round beyond the duties' own
+/// thread  the lcore
+template <class Shard, class Clock>
+requires std::same_as<std::invoke_result_t<Clock&>, Nanos>
+void run_loop(std::span<Shard* const> shards, IdlePolicy idle, Clock&& clock) noexcept {
+  // The default slack of 50 µs would be added to every nap.
+  if (idle == IdlePolicy::kYield) prctl(PR_SET_TIMERSLACK, 1UL);
+  std::size_t idle_rounds = 0;
+  Nanos drain_until = 0;
+  std::uint64_t before = cycles();
+  for (;;) {
+    std::size_t work = 0;
+    bool stopping = true;
+    bool quiet = true;
+    Nanos now = 0;
+    for (Shard* shard : shards) {
+      now = clock();
+      const std::size_t done = shard->round(now);
+      const std::uint64_t after = cycles();
+      shard->account(done, after - before);
+      before = after;
+      work += done;
+      if (!shard->stopping()) {
+        stopping = false;
+      } else if (!shard->quiet()) {
+        quiet = false;
+      }
+    }
+    if (stopping) [[unlikely]] {
+      if (drain_until == 0) drain_until = now + kDrainNs;
+      if ((work == 0 && quiet) || now >= drain_until) return;
+    }
+    idle_rounds = work == 0 ? idle_rounds + 1 : 0;
+    if (idle_rounds > 0) rest(idle, idle_rounds);
+  }
+}
+
+}  // namespace faultline::engine

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hot path: all that one polling core owns.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "engine/ring.h"
+#include "kernel/base/clock.h"
+#include "kernel/base/shared.h"
+#include "kernel/base/units.h"
+
+namespace faultline::engine {
+
+/// One unit of polling work.
+///
+/// round(now)  do what is due, bounded; returns the work done, 0 = idle
+/// quiet()     optional: nothing is in flight that a later round has to finish (asked when
+/// draining)
+template <class D>
+concept Duty = requires(D& d, Nanos now) {
+  { d.round(now) }
+  noexcept->std::same_as<std::size_t>;
+};
+
+/// What the control thread tells a shard.
+struct ShardMessage {
+  enum class Kind : std::uint32_t { kAdd, kRemove, kStop };
+  Kind kind = Kind::kStop;
+  std::uint32_t type = 0;   ///< index of the duty's type in Shard<Duties...>
+  std::uint64_t duty = 0;   ///< its address
+  std::uint64_t token = 0;  ///< comes back when the message took effect
+};
+
+/// Written by the shard alone, read by anybody with load_relaxed().
+struct alignas(kCacheLine) ShardCounters {
+  std::uint64_t rounds = 0;
+  std::uint64_t busy_rounds = 0;
+  std::uint64_t work = 0;
+  std::uint64_t busy_cycles = 0;
+  std::uint64_t idle_cycles = 0;
+  std::uint64_t beat = 0;  ///< `now` of the last round
+};
+
+/// The duties of one polling core, by type: the loop over them is monomorphic, nothing in it is
+/// shared with another core.
+///
+/// thread  round() and what it calls: the owning core. post(), take_ack(): one control thread.
+///         add() and remove() directly: only while no core runs the shard
+template <Duty... Duties>
+class Shard {
+ public:
+  static constexpr std::size_t kTypes = sizeof...(Duties);
+
+  /// capacity   duties of each type that the shard can hold; add() never allocates
+  explicit Shard(std::size_t capacity = 1024) {
+    std::apply([&](auto&... list) { (list.reserve(capacity), ...); }, duties_);
+  }
+
+  template <Duty D>
+  [[nodiscard]] static constexpr std::uint32_t type_of() noexcept {
+    std::uint32_t index = 0;
+    const bool found = ((std::same_as<D, Duties> || (++index, false)) || ...);
+    static_assert((std::same_as<D, Duties> || ...), "this shard has no duties of that type");
+    return found ? index : 0;
+  }
+
+  /// returns  false when there is no room
+  template <Duty D>
+  bool add(D& duty) noexcept {
+    auto& list = std::get<std::vector<D*>>(duties_);
+    if (list.size() == list.capacity()) return false;
+    list.push_back(&duty);
+    return true;
+  }
+
+  template <Duty D>
+  bool remove(D& duty) noexcept {
+    auto& list = std::get<std::vector<D*>>(duties_);
+    const auto at = std::find(list.begin(), list.end(), &duty);
+    if (at == list.end()) return false;
+    list.erase(at);
+    return true;
+  }
+
+  /// One round of every duty, after what the control thread said.
+  /// returns  the work done
+  std::size_t round(Nanos now) noexcept {
+    std::size_t work = control();
+    std::apply([&](auto&... list) { ((work += rounds(list, now)), ...); }, duties_);
+    store_relaxed(counters_.rounds, counters_.rounds + 1);
+    store_relaxed(counters_.beat, now);
+    return work;
+  }
+
+  /// Book the cycles of one round; run_loop measures them.
+  void account(std::size_t work, std::uint64_t cycles) noexcept {
+    if (work != 0) {
+      store_relaxed(counters_.busy_rounds, counters_.busy_rounds + 1);
+      store_relaxed(counters_.work, counters_.work + work);
+      store_relaxed(counters_.busy_cycles, counters_.busy_cycles + cycles);
+    } else {
+      store_relaxed(counters_.idle_cycles, counters_.idle_cycles + cycles);
+    }
+  }
+
+  [[nodiscard]] bool stopping() const noexcept { return stopping_; }
+
+  /// Nothing is in flight in any duty.
+  [[nodiscard]] bool quiet() const noexcept {
+    return std::apply([](const auto&... list) { return (all_quiet(list) && ...); }, duties_);
+  }
+
+  /// returns  false when the ring is full: try again
+  bool post(const ShardMessage& message) noexcept { return to_shard_.push(message); }
+
+  /// returns  false when nothing new took effect; else `token` of the oldest such message, and
+  ///          `accepted`: false where it could not be done (no room, no such duty)
+  bool take_ack(std::uint64_t& token, bool& accepted) noexcept {
+    Ack ack;
+    if (!from_shard_.pop(ack)) return false;
+    token = ack.token;
+    accepted = ack.accepted != 0;
+    return true;
+  }
+
+  [[nodiscard]] const ShardCounters& counters() const noexcept { return counters_; }
+
+ private:
+  struct Ack {
+    std::uint64_t token = 0;
+    std::uint64_t accepted = 0;
+  };
+  static constexpr unsigned kRing = 64;
+
+  template <class D>
+  static std::size_t rounds(std::vector<D*>& list, Nanos now) noexcept {
+    std::size_t work = 0;
+    for (D* duty : list) work += duty->round(now);
+    return work;
+  }
+
+  template <class D>
+  static bool all_quiet(const std::vector<D*>& list) noexcept {
+    if constexpr (requires(const D& d) {
+                    { d.quiet() }
+                    noexcept->std::same_as<bool>;
+                  }) {
+      return std::all_of(list.begin(), list.end(), [](const D* d) { return d->quiet(); });
+    } else {
+      return true;
+    }
+  }
+
+  std::size_t control() noexcept {
+    if (to_shard_.empty()) [[likely]] {
+      return 0;
+    }
+    return serve_control();
+  }
+
+  [[gnu::cold, gnu::noinline]] std::size_t serve_control() noexcept {
+    std::size_t served = 0;
+    ShardMessage message;
+    while (to_shard_.pop(message)) {
+      const bool done = serve(message, std::index_sequence_for<Duties...>{});
+      from_shard_.push(Ack{message.token, done ? 1U : 0U});
+      ++served;
+    }
+    return served;
+  }
+
+  template <std::size_t... I>
+  bool serve(const ShardMessage& message, std::index_sequence<I...>) noexcept {
+    if (message.kind == ShardMessage::Kind::kStop) {
+      stopping_ = true;
+      return true;
+    }
+    bool done = false;
+    ((message.type == I ? (done = change<std::tuple_element_t<I, std::tuple<Duties...>>>(message))
+                        : false),
+     ...);
+    return done;
+  }
+
+  template <class D>
+  bool change(const ShardMessage& message) noexcept {
+    D& duty = *reinterpret_cast<D*>(static_cast<std::uintptr_t>(message.duty));
+    return message.kind == ShardMessage::Kind::kAdd ? add(duty) : remove(duty);
+  }
+
+  std::tuple<std::vector<Duties*>...> duties_;
+  SpscRing<ShardMessage> to_shard_{kRing};
+  SpscRing<Ack> from_shard_{kRing};
+  ShardCounters counters_;
+  bool stopping_ = false;
+};
+
+}  // namespace faultline::engine
