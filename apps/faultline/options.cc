@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "apps/faultline/options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace faultline {
+
+void declare_run(CLI::App& command, RunOptions& to) {
+  const auto number = [&](const char* name, unsigned& value, unsigned low, unsigned high,
+                          const char* text) {
+    return command.add_option(name, value, text)->check(CLI::Range(low, high));
+  };
+  const auto choice = [&](const char* name, std::string& value, std::vector<std::string> among,
+                          const char* text) {
+    command.add_option(name, value, text)->check(CLI::IsMember(std::move(among)));
+  };
+  number("--seconds", to.seconds, 1, 86'400, "how long to work; Ctrl-C ends it sooner")
+      ->capture_default_str();
+  number("--guests", to.guests, 1, 64, "guests, each with its own virtual SMMU")
+      ->capture_default_str();
+  number("--devices", to.devices, 1, 16, "devices of each guest")->capture_default_str();
+  number("--shards", to.shards, 1, 64, "polling threads [as many as there are cores for them]");
+  choice("--policy", to.policy, {"forward-each", "batch-until-sync"},
+         "how commands become submissions [batch-until-sync]");
+  choice("--abi", to.abi, {"1", "2", "auto"}, "fault ABI to ask the kernel for [auto]");
+  choice("--kernel", to.kernel, {"soft", "soft-process"},
+         "the software kernel, in this process or in its own [soft]");
+  choice("--rate", to.rate, {"fast", "recorded"}, "think time of the guests' vCPUs [fast]");
+  choice("--idle", to.idle, {"auto", "spin", "pause", "yield"},
+         "what a polling core does when nothing came [auto: pause where isolated, else yield]");
+  command.add_option("--trace", to.trace,
+                     "recorded commands to play: NAME of NAME.cmdq, NAME.db and NAME.json");
+  command.add_option("--json", to.json, "write the result to this file");
+  choice("--plant", to.plant, {"drop-tlbi", "early-sync", "lose-record", "duplicate-record"},
+         "make the engine err on purpose; the audit must notice");
+  number("--chaos", to.chaos, 1, 100'000,
+         "kill the engine so many times at random moments; the kernel is then a process "
+         "of its own, and the run ends after the last kill");
+  command.add_flag("--chaos-steps", to.chaos_steps,
+                   "kill the engine once at every named step of its restart journal");
+  command.add_flag("--strict-cores", to.strict_cores, "refuse more shards than polling cores");
+  choice("--quirks", to.quirks, {"none", "v7"},
+         "answer as the real v7 kernel did where that departs from its documentation");
+  number("--storms", to.storms_ms, 1, 60'000,
+         "milliseconds between bursts of faults that overrun the kernel's queues");
+  command.add_option("--seed", to.seed, "of everything that is random")->capture_default_str();
+}
+
+}  // namespace faultline

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace faultline {
+
+/// Code of an Error that is the user's: no errno. The program ends with status 2.
+inline constexpr int kUsageError = -1;
+
+/// What `faultline run` was asked for; the strings are among those that options.cc lists.
+struct RunOptions {
+  unsigned seconds = 15;
+  unsigned guests = 1;
+  unsigned devices = 2;  ///< of each guest
+  unsigned shards = 0;   ///< 0: as many as placement finds cores for
+  std::string policy = "batch-until-sync";
+  std::string abi = "auto";
+  std::string kernel = "soft";
+  std::string rate = "fast";
+  std::string idle = "auto";
+  std::string trace;  ///< empty: the one that comes with the source
+  std::string json;   ///< empty: none is written
+  std::string plant;  ///< empty: the engine does what it can
+  std::string quirks = "none";
+  unsigned chaos = 0;        ///< kills of the engine
+  bool chaos_steps = false;  ///< one kill at every named step of the journal
+  bool strict_cores = false;
+  unsigned storms_ms = 0;  ///< between bursts of faults without restraint; 0: none
+  std::uint64_t seed = 1;
+
+  [[nodiscard]] bool kills() const noexcept { return chaos > 0 || chaos_steps; }
+};
+
+/// Declare the options of `run` on a subcommand; parsing fills `to`.
+void declare_run(CLI::App& command, RunOptions& to);
+
+}  // namespace faultline

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "apps/faultline/run.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+#include "apps/faultline/chaos.h"
+#include "apps/faultline/engine_host.h"
+#include "apps/faultline/session.h"
+#include "apps/faultline/setup.h"
+#include "apps/faultline/wiring.h"
+#include "kernel/soft/soft_kernel.h"
+#include "kernel/soft/soft_process.h"
+#include "kernel/soft/soft_process_sys.h"
+#include "kernel/soft/soft_sys.h"
+
+namespace faultline {
+namespace {
+
+constexpr Nanos kSetUpLimit = 60'000'000'000;
+
+/// All in one process but perhaps the kernel: the engine's snapshots are at hand.
+template <class Sys>
+Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
+                     std::vector<HostGuest>& hosts, Sys& sys, soft::SoftKernel& kernel) {
+  const EngineChoices choices = engine_choices(options);
+  auto plan = make_plan(hosts, choices);
+  if (!plan) return fail(kUsageError, plan.error().message());
+  announce(options, trace);
+  for (const std::string& warning : plan->warnings) fmt::print("warning: {}\n", warning);
+  std::fflush(stdout);
+
+  auto side = HostSide<Sys>::make(sys, hosts, choices.policy);
+  if (!side) return tl::unexpected(side.error());
+  Session session(options, trace, hosts, kernel);
+  auto host = EngineHost<Sys>::prepare(*plan);
+  if (host) {
+    host = EngineHost<Sys>::start(std::move(*host), hosts, side->wirings, side->journals, choices,
+                                  *plan);
+  }
+  if (!host) return tl::unexpected(host.error());
+  const Session::Ioctls ioctls = [&] {
+    std::vector<std::uint64_t> calls;
+    for (const auto& g : (*host)->snapshot().guests) calls.push_back(g.commands.ioctls);
+    return calls;
+  };
+
+  session.start();
+  if (auto ok = session.wait_ready(kSetUpLimit); !ok) return tl::unexpected(ok.error());
+  const Nanos until = monotonic_ns() + Nanos{options.seconds} * 1'000'000'000;
+  while (monotonic_ns() < until && !interrupted()) session.turn(ioctls);
+  RunResult result = session.finish();
+  for (const std::uint64_t n : ioctls()) result.ioctls += n;
+  result.abi = (*host)->abi();
+  result.shards = plan->shards.size();
+  if (auto stopped = (*host)->stop(); !stopped) {
+    result.verdict.findings.push_back(stopped.error().message());
+  }
+  const bool clean = print_verdict(result);
+  if (!options.json.empty()) {
+    if (auto ok = write_json(options.json, options, result); !ok) return tl::unexpected(ok.error());
+  }
+  return clean ? 0 : 1;
+}
+
+Result<int> run_soft(const RunOptions& options, const guest::Trace& trace,
+                     std::vector<HostGuest>& hosts) {
+  auto kernel = soft::SoftKernel::create(kernel_config(options, hosts));
+  if (!kernel) return tl::unexpected(kernel.error());
+  soft::SoftSys sys(**kernel);
+  (*kernel)->start();
+  auto status = run_here(options, trace, hosts, sys, **kernel);
+  (*kernel)->stop();
+  return status;
+}
+
+Result<int> run_soft_process(const RunOptions& options, const guest::Trace& trace,
+                             std::vector<HostGuest>& hosts) {
+  // Before any thread: it forks.
+  auto process = soft::SoftProcess::start(kernel_config(options, hosts));
+  if (!process) return tl::unexpected(process.error());
+  soft::SoftProcessSys sys((*process)->socket());
+  return run_here(options, trace, hosts, sys, (*process)->view());
+}
+
+Result<void> check(const RunOptions& options) {
+  if (options.quirks == "v7" && options.abi == "2") {
+    return fail(kUsageError, "--quirks v7 has fault ABI 1 only: leave --abi 2 away");
+  }
+  if (options.kills() && !options.plant.empty()) {
+    return fail(kUsageError, "--plant and --chaos do not go together: one error at a time");
+  }
+  if (!options.json.empty()) {
+    // Now, not after the run.
+    if (!std::ofstream(options.json, std::ios::app)) {
+      return fail(kUsageError, "--json: cannot write " + options.json);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> run(const RunOptions& options) {
+  if (auto ok = check(options); !ok) return tl::unexpected(ok.error());
+  auto trace = load_trace(options);
+  if (!trace) return tl::unexpected(trace.error());
+  catch_interrupts();
+  std::vector<HostGuest> hosts =
+      make_guests(options.guests, guest::Guest::choose_sids(*trace, options.devices));
+  Result<int> status = options.kills()                    ? run_chaos(options, *trace, hosts)
+                       : options.kernel == "soft-process" ? run_soft_process(options, *trace, hosts)
+                                                          : run_soft(options, *trace, hosts);
+  for (HostGuest& host : hosts) close_descriptors(host);
+  return status;
+}
+
+}  // namespace faultline

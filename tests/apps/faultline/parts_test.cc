@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <gtest/gtest.h>
+
+#include "apps/faultline/description.h"
+#include "apps/faultline/host_guest.h"
+#include "apps/faultline/table.h"
+
+namespace faultline {
+namespace {
+
+TEST(Duration, HasThreeDigitsThatMatter) {
+  EXPECT_EQ(duration(0), "0 ns");
+  EXPECT_EQ(duration(999), "999 ns");
+  EXPECT_EQ(duration(1'230), "1.23 us");
+  EXPECT_EQ(duration(45'600), "45.6 us");
+  EXPECT_EQ(duration(789'000), "789 us");
+  EXPECT_EQ(duration(2'500'000), "2.50 ms");
+  EXPECT_EQ(duration(3'000'000'000), "3.00 s");
+}
+
+TEST(HostGuests, HaveDevicesOfTheirOwnUnderTheSameGuestNames) {
+  const auto guests = make_guests(2, {StreamId{0x208}, StreamId{0x210}});
+  ASSERT_EQ(guests.size(), 2U);
+  EXPECT_EQ(guests[0].devices[1].vsid, guests[1].devices[1].vsid);
+  EXPECT_NE(guests[0].devices[0].name, guests[1].devices[0].name);
+  EXPECT_NE(guests[0].devices[0].group, guests[1].devices[0].group);
+  EXPECT_NE(guests[0].devices[0].host_sid, guests[1].devices[0].host_sid);
+  EXPECT_EQ(guests[0].registers().value % 0x10000, 0U);
+}
+
+TEST(Description, ComesBackFromJsonAsItWas) {
+  Description d;
+  d.kernel = 3;
+  d.go = 4;
+  d.status = 5;
+  d.choices.policy = engine::PolicyKind::kForwardEach;
+  d.choices.abi = vfio::AbiChoice::kV1;
+  d.choices.shards = 2;
+  d.profile.cd_cache = true;
+  d.kill = engine::KillAtStep(engine::JournalStep::kEventIntent, 7);
+  Description::Guest g;
+  g.host = make_guests(1, {StreamId{0x208}})[0];
+  g.host.memfd = 6;
+  g.journal = 7;
+  g.fds = {{8, 9, 10}};
+  d.guests.push_back(g);
+  const auto back = description_from_json(to_json(d));
+  ASSERT_TRUE(back) << back.error().message();
+  EXPECT_EQ(to_json(*back), to_json(d));
+  EXPECT_EQ(back->choices.policy, engine::PolicyKind::kForwardEach);
+  EXPECT_EQ(back->kill.step, d.kill.step);
+  EXPECT_EQ(back->guests[0].fds[0].device, 10);
+  EXPECT_EQ(back->descriptors().size(), 3U + 4U + 3U);
+}
+
+TEST(Description, RefusesWhatIsNone) {
+  EXPECT_FALSE(description_from_json("{}"));
+  EXPECT_FALSE(description_from_json("no json"));
+}
+
+}  // namespace
+}  // namespace faultline
