@@ -101,7 +101,9 @@ class FaultRegion1 {
   /// `lost` is not a count in this ABI: it says which cons the kernel had when this was asked, so
   /// that a restart can infer loss over the gap (see LossWatch::cookie()).
   [[nodiscard]] SourcePosition position() const noexcept {
-    return {slot_, losses_.cookie(index(given_back_), attempted_ > given_back_ || adopt_prod_)};
+    // While it is not known which cons is in force, the one named is a guess that may be a lap old.
+    const bool uncertain = attempted_ > given_back_ || adopt_prod_ || cons_unknown_;
+    return {slot_, losses_.cookie(index(given_back_), uncertain)};
   }
 
   /// Write cons once for everything polled; a write that failed or came short is repeated by the
@@ -208,6 +210,9 @@ class FaultRegion1 {
       ++stats_.bad_prod;
       return false;
     }
+    if (cons_unknown_) [[unlikely]] {
+      losses_.suspect();
+    }
     losses_.passed(confirmed_, confirmed_ + moved, stats_);
     confirmed_ += moved;
     return moved != 0;
@@ -276,7 +281,7 @@ class FaultRegion1 {
   bool attention_ = true;         ///< the first poll reads prod
   bool dirty_ = false;
   bool adopt_prod_ = false;
-  bool cons_unknown_ = false;
+  bool cons_unknown_ = false;  ///< neither given_back_ nor attempted_ need be the one in force
   std::uint64_t attempted_ = 0;  ///< cons as last written without success, when > given_back_
   Sys* sys_;
   LossWatch losses_;

@@ -84,10 +84,13 @@ class LossWatch {
   /// Whether the next read of prod has to mark all that it passes.
   [[nodiscard]] bool uncertain() const noexcept { return everything_; }
 
+  /// A cons that is not known may have been in force on the way that the next read of prod covers.
+  void suspect() noexcept { everything_ = true; }
+
   /// A cons that is not known was in force until now, with prod at `confirmed` or beyond.
   void doubt(std::uint64_t confirmed, FaultStats& stats) noexcept {
     mark(index(confirmed), stats);
-    everything_ = true;
+    suspect();
   }
 
   [[nodiscard]] bool any() const noexcept { return pending_ != 0; }
@@ -103,7 +106,7 @@ class LossWatch {
   /// For a journal: the cons in force (its index), and whether a loss is known or could still be
   /// found that a restart could not find again. 0 is left for "nothing known".
   [[nodiscard]] std::uint64_t cookie(std::uint32_t cons, bool uncertain) const noexcept {
-    const bool more = uncertain || pending_ != 0 || count_ != 0;
+    const bool more = uncertain || everything_ || pending_ != 0 || count_ != 0;
     return std::uint64_t{cons} + 1 + (more ? kMore : 0);
   }
 

@@ -220,6 +220,59 @@ TEST_F(VfioFaultRegion1, ResumesWhereTheJournalSays) {
   EXPECT_EQ(regions->take_loss(0).possible, 0U);
 }
 
+// Each life ends before it commits, so which cons the kernel has stays unknown over all of them; and
+// the one that the journal names is a lap old by then.
+TEST_F(VfioFaultRegion1, RemembersOverRestartsThatItDoesNotKnowCons) {
+  for (std::uint64_t i = 0; i < 20; ++i) ASSERT_TRUE(kernel.produce1(i));
+  ASSERT_EQ(poll(64).size(), 20U);
+  SourcePosition journalled = regions->position(0);
+  EXPECT_EQ(regions->commit(0), 0);  // not journalled any more
+  ASSERT_EQ(reopen_regions({journalled}), "");
+  for (std::uint64_t i = 20; i < kEntries; ++i) ASSERT_TRUE(kernel.produce1(i));
+  EXPECT_EQ(poll(128).size(), kEntries - 20);
+  journalled = regions->position(0);
+  for (int life = 0; life < 3; ++life) {
+    ASSERT_EQ(reopen_regions({journalled}), "");
+    EXPECT_EQ(poll().size(), 0U);
+    (void)regions->take_loss(0);
+    journalled = regions->position(0);
+  }
+  ASSERT_EQ(reopen_regions({journalled}), "");
+  std::uint64_t more = 0;
+  while (kernel.produce1(100 + more)) ++more;
+  ASSERT_EQ(regions->commit(0), 0);
+  ASSERT_TRUE(kernel.produce1(999));  // behind the one that was dropped
+  const auto records = poll(128);
+  ASSERT_EQ(records.size(), more + 1);
+  EXPECT_EQ(records.back().addr, 999U);
+  EXPECT_EQ(records.back().lost_before, 1U);
+}
+
+// Two commits that are said to have failed: then any of three cons values may be the kernel's.
+TEST_F(VfioFaultRegion1, MissesNoLossUnderACommitThatFailedAndTookEffect) {
+  const auto fail_to_commit = [&](bool takes_effect) {
+    sys.inject(Call::kPwrite, 1, -EINTR);
+    EXPECT_LT(regions->commit(0), 0);
+    if (takes_effect) kernel.cons1 = static_cast<std::uint32_t>(regions->position(0).next);
+  };
+  for (std::uint64_t i = 0; i < 20; ++i) ASSERT_TRUE(kernel.produce1(i));
+  ASSERT_EQ(poll(64).size(), 20U);
+  fail_to_commit(true);
+  for (std::uint64_t i = 20; i < 30; ++i) ASSERT_TRUE(kernel.produce1(i));
+  ASSERT_EQ(poll(64).size(), 10U);
+  fail_to_commit(false);
+  ASSERT_TRUE(kernel.produce1(30));
+  ASSERT_EQ(poll().size(), 1U);
+  std::uint64_t more = 0;
+  while (kernel.produce1(100 + more)) ++more;
+  ASSERT_EQ(poll(128).size(), more);
+  fail_to_commit(true);
+  ASSERT_TRUE(kernel.produce1(999));
+  const auto records = poll();
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].lost_before, 1U);
+}
+
 TEST_F(VfioFaultRegion1, TakesAJournalOutsideOfTheRingForALoss) {
   for (std::uint64_t i = 0; i < 30; ++i) ASSERT_TRUE(kernel.produce1(i));
   ASSERT_EQ(reopen_regions({SourcePosition{.next = 85}}), "");
