@@ -281,7 +281,7 @@ class FaultRegion1 {
   bool attention_ = true;         ///< the first poll reads prod
   bool dirty_ = false;
   bool adopt_prod_ = false;
-  bool cons_unknown_ = false;  ///< neither given_back_ nor attempted_ need be the one in force
+  bool cons_unknown_ = false;    ///< neither given_back_ nor attempted_ need be the one in force
   std::uint64_t attempted_ = 0;  ///< cons as last written without success, when > given_back_
   Sys* sys_;
   LossWatch losses_;

@@ -220,8 +220,8 @@ TEST_F(VfioFaultRegion1, ResumesWhereTheJournalSays) {
   EXPECT_EQ(regions->take_loss(0).possible, 0U);
 }
 
-// Each life ends before it commits, so which cons the kernel has stays unknown over all of them; and
-// the one that the journal names is a lap old by then.
+// Each life ends before it commits, so which cons the kernel has stays unknown over all of them;
+// and the one that the journal names is a lap old by then.
 TEST_F(VfioFaultRegion1, RemembersOverRestartsThatItDoesNotKnowCons) {
   for (std::uint64_t i = 0; i < 20; ++i) ASSERT_TRUE(kernel.produce1(i));
   ASSERT_EQ(poll(64).size(), 20U);
