@@ -389,6 +389,15 @@ ABI_FIELD(vfio_region_fault_cons, cons, 4, 4);
 
 inline constexpr std::uint32_t kIommuFaultDmaUnrecov = 1;
 inline constexpr std::uint32_t kIommuFaultPageReq = 2;
+inline constexpr std::uint32_t kIommuFaultReasonUnknown = 0;  ///< all that v7's code ever stores
+inline constexpr std::uint32_t kIommuFaultReasonPasidFetch = 1;
+inline constexpr std::uint32_t kIommuFaultReasonBadPasidEntry = 2;
+inline constexpr std::uint32_t kIommuFaultReasonPasidInvalid = 3;
+inline constexpr std::uint32_t kIommuFaultReasonWalkEabt = 4;
+inline constexpr std::uint32_t kIommuFaultReasonPteFetch = 5;
+inline constexpr std::uint32_t kIommuFaultReasonPermission = 6;
+inline constexpr std::uint32_t kIommuFaultReasonAccess = 7;
+inline constexpr std::uint32_t kIommuFaultReasonOorAddress = 8;
 inline constexpr std::uint32_t kIommuFaultUnrecovPasidValid = 1U << 0U;
 inline constexpr std::uint32_t kIommuFaultUnrecovPermValid = 1U << 1U;
 inline constexpr std::uint32_t kIommuFaultUnrecovAddrValid = 1U << 2U;

@@ -18,6 +18,19 @@ inline constexpr std::uint32_t kKnownPerm =
 static_assert(uapi::kIommuFaultPermWrite == FaultRecord::kWrite &&
               uapi::kIommuFaultPermExec == FaultRecord::kExec &&
               uapi::kIommuFaultPermPriv == FaultRecord::kPriv);
+// ... and to its reasons.
+constexpr bool same_reason(std::uint32_t theirs, FaultReason ours) noexcept {
+  return theirs == static_cast<std::uint32_t>(ours);
+}
+static_assert(same_reason(uapi::kIommuFaultReasonUnknown, FaultReason::kUnknown) &&
+              same_reason(uapi::kIommuFaultReasonPasidFetch, FaultReason::kPasidFetch) &&
+              same_reason(uapi::kIommuFaultReasonBadPasidEntry, FaultReason::kBadPasidEntry) &&
+              same_reason(uapi::kIommuFaultReasonPasidInvalid, FaultReason::kPasidInvalid) &&
+              same_reason(uapi::kIommuFaultReasonWalkEabt, FaultReason::kWalkEabt) &&
+              same_reason(uapi::kIommuFaultReasonPteFetch, FaultReason::kPteFetch) &&
+              same_reason(uapi::kIommuFaultReasonPermission, FaultReason::kPermission) &&
+              same_reason(uapi::kIommuFaultReasonAccess, FaultReason::kAccess) &&
+              same_reason(uapi::kIommuFaultReasonOorAddress, FaultReason::kOutOfRangeAddress));
 
 /// Decode a version 1 record from a private copy of its slot.
 ///

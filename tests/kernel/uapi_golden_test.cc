@@ -158,7 +158,7 @@ TEST(UapiGolden, FaultRegionHeaders) {
 TEST(UapiGolden, UnrecoverableFault) {
   iommu_fault f{};
   f.type = kIommuFaultDmaUnrecov;
-  f.event = {.reason = 6,
+  f.event = {.reason = kIommuFaultReasonPermission,
              .flags = kIommuFaultUnrecovPasidValid | kIommuFaultUnrecovPermValid |
                       kIommuFaultUnrecovAddrValid | kIommuFaultUnrecovFetchAddrValid,
              .pasid = 0xabcde,
@@ -220,6 +220,24 @@ TEST(UapiGolden, ConstantsOfV7AndNotOfItsSuccessors) {
   EXPECT_EQ(kVfioPciNumIrqs, 6U);
   EXPECT_EQ(kVfioRegionFaultAbiVersion1, 1U);
   EXPECT_EQ(kVfioRegionFaultVersionUnset, 0xffffffffU);
+  EXPECT_EQ(kIommuFaultReasonUnknown, 0U);
+  EXPECT_EQ(kIommuFaultReasonPasidFetch, 1U);
+  EXPECT_EQ(kIommuFaultReasonBadPasidEntry, 2U);
+  EXPECT_EQ(kIommuFaultReasonPasidInvalid, 3U);
+  EXPECT_EQ(kIommuFaultReasonWalkEabt, 4U);
+  EXPECT_EQ(kIommuFaultReasonPteFetch, 5U);
+  EXPECT_EQ(kIommuFaultReasonPermission, 6U);
+  EXPECT_EQ(kIommuFaultReasonAccess, 7U);
+  EXPECT_EQ(kIommuFaultReasonOorAddress, 8U);
+  EXPECT_EQ(kIommuFaultDmaUnrecov, 1U);
+  EXPECT_EQ(kIommuFaultPageReq, 2U);
+  EXPECT_EQ(kIommuFaultPageRequestPasidValid, 1U);
+  EXPECT_EQ(kIommuFaultPageRequestLastPage, 2U);
+  EXPECT_EQ(kIommuFaultPageRequestPrivData, 4U);
+  EXPECT_EQ(kIommuCacheInvalidateInfoVersion1, 1U);
+  EXPECT_EQ(kPasidTableCfgVersion1, 1U);
+  EXPECT_EQ(kPasidTableSmmuv3CfgVersion1, 1U);
+  EXPECT_EQ(kIommuPasidFormatSmmuv3, 1U);
   // v8 dropped PERM_VALID and moved the two behind it; it gave READ the bit that WRITE has here.
   EXPECT_EQ(kIommuFaultUnrecovPasidValid, 1U);
   EXPECT_EQ(kIommuFaultUnrecovPermValid, 2U);
