@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "engine/lcore.h"
 
+#include <fcntl.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <string_view>
 #include <thread>
+#include <utility>
 
 namespace faultline::engine {
 namespace {
@@ -50,10 +55,56 @@ std::vector<std::string> eal_arguments(const LcoreOptions& options) {
       "lib.eal:error",
       "--file-prefix",
       options.file_prefix.empty() ? "faultline-" + std::to_string(getpid()) : options.file_prefix};
-  if (!options.hugepages) {
+  if (options.hugepages) {
+    // From the kernel as anonymous memory: no mount to find, no files that a kill leaves behind.
+    arguments.emplace_back("--in-memory");
+  } else {
     for (const char* word : {"--no-huge", "--no-shconf", "-m", "64"}) arguments.emplace_back(word);
   }
   return arguments;
+}
+
+/// What goes to stderr meanwhile. EAL tells why it does not start over several lines there, partly
+/// past its own log; the operator gets one.
+class StderrText {
+ public:
+  StderrText()
+      : before_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)),
+        file_(memfd_create("faultline-eal", MFD_CLOEXEC)) {
+    if (before_ >= 0 && file_ >= 0) dup2(file_, STDERR_FILENO);
+  }
+  StderrText(const StderrText&) = delete;
+  StderrText& operator=(const StderrText&) = delete;
+  ~StderrText() {
+    restore();
+    if (file_ >= 0) close(file_);
+  }
+
+  void restore() {
+    if (before_ < 0) return;
+    if (file_ >= 0) dup2(before_, STDERR_FILENO);
+    close(std::exchange(before_, -1));
+  }
+
+  /// All that was said since.
+  [[nodiscard]] std::string text() const {
+    std::string all(std::size_t{1} << 14U, '\0');
+    const ssize_t n = file_ < 0 ? -1 : pread(file_, all.data(), all.size(), 0);
+    all.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+    return all;
+  }
+
+ private:
+  int before_;
+  int file_;
+};
+
+/// The first line of it without EAL's name in front: that is the cause, what follows the way up.
+std::string first_line(const std::string& text) {
+  constexpr std::string_view kName = "EAL: ";
+  std::string line = text.substr(0, text.find('\n'));
+  if (line.starts_with(kName)) line.erase(0, kName.size());
+  return line;
 }
 
 }  // namespace
@@ -64,7 +115,8 @@ struct Lcores::State {
   std::condition_variable changed;
   std::vector<std::function<void()>> loops;
   std::size_t lcores = 0;
-  int eal = 0;  ///< errno of the initialisation
+  int eal = 0;        ///< errno of the initialisation
+  std::string cause;  ///< ... and what EAL said
   bool initialised = false;
   bool launched = false;  ///< the loops were handed over
   bool running = false;   ///< ... and started
@@ -79,10 +131,16 @@ void Lcores::State::run(LcoreOptions options) {
   std::vector<char*> argv;
   argv.reserve(arguments.size());
   for (std::string& argument : arguments) argv.push_back(argument.data());
+  StderrText said;
   const int rc = rte_eal_init(static_cast<int>(argv.size()), argv.data());
+  const int error = rte_errno;
+  said.restore();
+  const std::string text = said.text();
+  if (rc >= 0) std::fputs(text.c_str(), stderr);
 
   std::unique_lock lock(mutex);
-  eal = rc < 0 ? (rte_errno != 0 ? rte_errno : EINVAL) : 0;
+  eal = rc < 0 ? (error != 0 ? error : EINVAL) : 0;
+  if (rc < 0) cause = first_line(text);
   initialised = true;
   g_usable.store(rc >= 0);
   changed.notify_all();
@@ -116,7 +174,8 @@ Result<std::unique_ptr<Lcores>> Lcores::start(const LcoreOptions& options) {
                        std::to_string(RTE_MAX_LCORE - 1));
   }
   if (access("/sys/devices/system/cpu", R_OK) != 0) {
-    return fail(errno, "lcores: DPDK finds the CPUs in /sys/devices/system/cpu");
+    return fail(errno,
+                "lcores: DPDK finds the CPUs in /sys/devices/system/cpu; mount sysfs on /sys");
   }
   if (g_started.exchange(true)) {
     return fail(0, "lcores: DPDK's EAL was already started in this process");
@@ -130,8 +189,9 @@ Result<std::unique_ptr<Lcores>> Lcores::start(const LcoreOptions& options) {
   state.changed.wait(lock, [&] { return state.initialised; });
   if (state.eal != 0) {
     const int error = state.eal;
+    const std::string cause = state.cause.empty() ? "" : " (" + state.cause + ")";
     lock.unlock();
-    return fail(error, "lcores: DPDK's EAL does not start");
+    return fail(error, "lcores: DPDK's EAL does not start" + cause);
   }
   return lcores;
 }

@@ -14,7 +14,7 @@ namespace faultline::engine {
 struct LcoreOptions {
   std::vector<unsigned> cpus;     ///< CPU of each polling lcore; one CPU may stand more than once
   unsigned housekeeping_cpu = 0;  ///< where EAL's main lcore sits (it only waits)
-  bool hugepages = false;         ///< false: plain memory, no mount and no privilege needed
+  bool hugepages = false;         ///< false: plain memory; true: see check_hugepages()
   std::string file_prefix;        ///< DPDK's name of this instance; "" = faultline-<pid>
 };
 
@@ -23,7 +23,7 @@ struct LcoreOptions {
 class Lcores {
  public:
   /// cost    about 0.2 s
-  /// errors  EAL refuses (its own words are on stderr); a second instance in this process
+  /// errors  EAL refuses, with the first line of its own; a second instance in this process
   static Result<std::unique_ptr<Lcores>> start(const LcoreOptions& options);
 
   Lcores(const Lcores&) = delete;

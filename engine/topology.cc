@@ -2,12 +2,14 @@
 #include "engine/topology.h"
 
 #include <hwloc.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <type_traits>
@@ -102,6 +104,24 @@ void mark_isolated(Topology& topology) {
   }
 }
 
+// A file that was named to stand for this machine: threads will be bound to its CPUs.
+Result<Topology> topology_instead(const std::string& path) {
+  const std::string what = "HWLOC_XMLFILE: ";
+  auto topology = topology_from_xml(path);
+  if (!topology) return fail(std::move(topology.error()), "HWLOC_XMLFILE");
+  cpu_set_t mine;
+  CPU_ZERO(&mine);
+  if (::sched_getaffinity(0, sizeof mine, &mine) != 0) return fail(errno, what + "this CPU set");
+  std::erase_if(topology->cpus, [&](const Cpu& cpu) {
+    return cpu.index >= CPU_SETSIZE || !CPU_ISSET(cpu.index, &mine);
+  });
+  if (topology->cpus.empty()) {
+    return fail(0, what + path + " has no CPU that this process may use; unset the variable");
+  }
+  mark_isolated(*topology);
+  return topology;
+}
+
 }  // namespace
 
 std::vector<unsigned> Topology::nodes() const {
@@ -127,6 +147,10 @@ std::optional<unsigned> Topology::node_of_pci(const std::string& address) const 
 }
 
 Result<Topology> live_topology() {
+  // hwloc takes this file for the machine, and where it cannot, it says nothing and looks itself.
+  if (const char* path = std::getenv("HWLOC_XMLFILE"); path != nullptr && *path != '\0') {
+    return topology_instead(path);
+  }
   auto handle = make_handle();
   if (!handle) return tl::unexpected(handle.error());
   if (hwloc_topology_load(handle->get()) != 0) return fail(errno, "hwloc: load this machine");
@@ -137,7 +161,8 @@ Result<Topology> live_topology() {
 }
 
 Result<Topology> topology_from_xml(const std::string& path) {
-  if (!std::ifstream(path)) return fail(errno, "topology " + path + ": cannot be read");
+  if (!std::ifstream(path))
+    return fail(errno, "topology " + path + ": cannot be read (write one with lstopo --of xml)");
   auto handle = make_handle();
   if (!handle) return tl::unexpected(handle.error());
   if (hwloc_topology_set_xml(handle->get(), path.c_str()) != 0 ||

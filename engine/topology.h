@@ -35,7 +35,9 @@ struct Topology {
   [[nodiscard]] std::optional<unsigned> node_of_pci(const std::string& address) const;
 };
 
-/// Ask hwloc about this machine. errors: hwloc cannot load a topology
+/// Ask hwloc about this machine, or the XML that HWLOC_XMLFILE names in its place.
+///
+/// errors   hwloc cannot load a topology; that file is missing, foreign, or of other CPUs
 Result<Topology> live_topology();
 
 /// Read what `lstopo --of xml` wrote on another machine. errors: unreadable or not an hwloc XML

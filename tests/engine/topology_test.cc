@@ -58,6 +58,21 @@ TEST(Topology, RefusesWhatIsNotATopologyInOneLine) {
   EXPECT_EQ(foreign.error().message().find('\n'), std::string::npos);
 }
 
+TEST(Topology, OfThisMachineIsTheFileThatStandsForIt) {
+  ASSERT_EQ(::setenv("HWLOC_XMLFILE", "/nonexistent/x.xml", 1), 0);
+  const auto missing = live_topology();
+  const std::string path = testing::TempDir() + "/far-away.xml";
+  std::ofstream(path) << "<html>";
+  ::setenv("HWLOC_XMLFILE", path.c_str(), 1);
+  const auto foreign = live_topology();
+  ::unsetenv("HWLOC_XMLFILE");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().what.find("HWLOC_XMLFILE: topology /nonexistent/x.xml"), 0U);
+  ASSERT_FALSE(foreign);
+  EXPECT_NE(foreign.error().what.find("not an hwloc XML"), std::string::npos);
+  EXPECT_TRUE(live_topology());
+}
+
 TEST(Topology, CpuListsParseAsTheKernelWritesThem) {
   EXPECT_EQ(parse_cpu_list("0-3,8"), (std::vector<unsigned>{0, 1, 2, 3, 8}));
   EXPECT_EQ(parse_cpu_list("5"), (std::vector<unsigned>{5}));
