@@ -45,7 +45,7 @@ enum class JournalStep : std::uint8_t {
 };
 inline constexpr unsigned kJournalSteps = static_cast<unsigned>(JournalStep::kAttachJournalled) + 1;
 
-/// The step's name as `--kill-at` takes it, such as "event-intent".
+/// The step's name as a chaos run reports it, such as "event-intent".
 [[nodiscard]] std::string_view step_name(JournalStep step) noexcept;
 [[nodiscard]] std::optional<JournalStep> step_from_name(std::string_view name) noexcept;
 

@@ -107,6 +107,19 @@ TEST(CommandDuty, SignalsASyncThatWantsAnInterruptButHasNoAddress) {
   close(world.spec.sync_eventfd);
 }
 
+TEST(CommandDuty, CompletesASyncThatWantsAnEventByConsAlone) {
+  World world;
+  Batching engine(world);
+  ASSERT_TRUE(engine.probe());
+  const std::uint64_t at = world.slot(world.prod + 1);
+  const viommu::RawCommand sev{{0x46 | std::uint64_t{2} << 12, 0}};
+  world.queue({tlbi_va(0x1000), sev});
+  ASSERT_TRUE(engine.drained());
+  EXPECT_EQ(world.get(at), sev.word[0]) << "no MSI was written";
+  EXPECT_EQ(world.cons_error(), 0U);
+  EXPECT_EQ(world.page.load(Reg32::kGerror), 0U);
+}
+
 TEST(CommandDuty, ReportsAnMsiToNowhere) {
   World world;
   Batching engine(world);
