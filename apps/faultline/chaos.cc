@@ -51,15 +51,24 @@ void print_restarts(const Supervisor& s) {
 }  // namespace
 
 Result<int> run_chaos(const RunOptions& options, const guest::Trace& trace,
-                      std::vector<HostGuest>& hosts) {
+                      std::vector<HostGuest>& hosts, std::optional<ResultFile>& json) {
+  EngineChoices choices = engine_choices(options);
+  // Each engine will make the same plan; what is wrong with it is said once, and before any starts.
+  auto plan = make_plan(hosts, choices);
+  if (!plan) return fail(kUsageError, plan.error().message());
+  if (auto ok = choose_hugepages(options.hugepages, choices, *plan); !ok) {
+    return tl::unexpected(ok.error());
+  }
   // Before any thread: it forks.
   auto process = soft::SoftProcess::start(kernel_config(options, hosts));
   if (!process) return tl::unexpected(process.error());
   Sys sys((*process)->socket());
-  const EngineChoices choices = engine_choices(options);
   auto kept = HostSide<Sys>::make(sys, hosts, choices.policy);
   if (!kept) return tl::unexpected(kept.error());
-  announce(options, trace);
+  if (options.lock_memory) {
+    if (auto ok = lock_memory(hosts); !ok) return tl::unexpected(ok.error());
+  }
+  announce(options, trace, *plan);
 
   Session session(options, trace, hosts, (*process)->view());
   Supervisor supervisor(options, describe((*process)->socket(), choices, hosts, *kept),
@@ -89,8 +98,10 @@ Result<int> run_chaos(const RunOptions& options, const guest::Trace& trace,
   }
   const bool clean = print_verdict(result);
   print_restarts(supervisor);
-  if (!options.json.empty()) {
-    if (auto ok = write_json(options.json, options, result); !ok) return tl::unexpected(ok.error());
+  if (json) {
+    if (auto ok = json->commit(result_json(options, result)); !ok) {
+      return tl::unexpected(ok.error());
+    }
   }
   return clean ? 0 : 1;
 }

@@ -65,6 +65,7 @@ std::string to_json(const Description& d) {
       {"abi", static_cast<int>(d.choices.abi)},
       {"shards", d.choices.shards},
       {"strict_cores", d.choices.strict_cores},
+      {"hugepages", d.choices.hugepages},
       {"idle", d.choices.idle ? static_cast<int>(*d.choices.idle) : -1},
       {"tlb_domain", d.profile.tlb_domain},
       {"cd_cache", d.profile.cd_cache},
@@ -87,6 +88,7 @@ Result<Description> description_from_json(const std::string& text) {
     d.choices.abi = static_cast<vfio::AbiChoice>(j.at("abi").get<int>());
     d.choices.shards = j.at("shards");
     d.choices.strict_cores = j.at("strict_cores");
+    d.choices.hugepages = j.at("hugepages");
     if (const int idle = j.at("idle"); idle >= 0) {
       d.choices.idle = static_cast<engine::IdlePolicy>(idle);
     }

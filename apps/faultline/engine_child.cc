@@ -55,7 +55,7 @@ Result<void> serve(Description& d, EngineStatus& status) {
   for (Description::Guest& g : d.guests) hosts.push_back(g.host);
   auto plan = make_plan(hosts, d.choices);
   if (!plan) return tl::unexpected(plan.error());
-  auto base = Host::prepare(*plan);
+  auto base = Host::prepare(*plan, d.choices);
   if (!base) return tl::unexpected(base.error());
 
   soft::SoftProcessSys sys(d.kernel);

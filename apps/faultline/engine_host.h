@@ -11,6 +11,7 @@
 #include "apps/faultline/wiring.h"
 #include "engine/cold_lane.h"
 #include "engine/engine.h"
+#include "engine/hugepages.h"
 #include "engine/journal.h"
 #include "engine/lcore.h"
 #include "engine/placement.h"
@@ -26,11 +27,19 @@ struct EngineChoices {
   engine::Plant plant = engine::Plant::kNone;
   unsigned shards = 0;
   bool strict_cores = false;
+  bool hugepages = false;                  ///< where they can still be had when the engine starts
   std::optional<engine::IdlePolicy> idle;  ///< unset: by what the core is
 };
 
 /// A plan for these guests on this machine.
 Result<engine::Plan> make_plan(const std::vector<HostGuest>& guests, const EngineChoices& choices);
+
+/// Decide where the memory of the shards comes from, as --hugepages asks.
+///
+/// asked    "on": from hugepages; "auto": from hugepages where there are any; "off": not
+/// plan     is given a warning where hugepages are reserved and of no use
+/// errors   "on" and there are not enough: one line
+Result<void> choose_hugepages(const std::string& asked, EngineChoices& choices, engine::Plan& plan);
 
 /// The engine of one process: cold lane, EAL, shards, and all guests on the seed's interface.
 ///
@@ -43,13 +52,15 @@ class EngineHost {
   using EngineType = engine::Engine<Sources, vfio::Sink<Sys>, Hook>;
 
   /// All that takes long and needs no guest: the cold lane and EAL.
-  static Result<std::unique_ptr<EngineHost>> prepare(const engine::Plan& plan) {
+  static Result<std::unique_ptr<EngineHost>> prepare(const engine::Plan& plan,
+                                                     const EngineChoices& choices) {
     auto host = std::unique_ptr<EngineHost>(new EngineHost);
     // The cold lane first: EAL pins threads, and workers of a pinned thread would not exist.
     host->lane_ = std::make_unique<engine::ColdLane>(plan.housekeeping);
     engine::LcoreOptions lcores;
     for (const engine::ShardPlan& shard : plan.shards) lcores.cpus.push_back(shard.cpu);
     lcores.housekeeping_cpu = plan.housekeeping.front();
+    lcores.hugepages = choices.hugepages && engine::check_hugepages(plan.node).has_value();
     auto started = engine::Lcores::start(lcores);
     if (!started) return tl::unexpected(started.error());
     host->lcores_ = std::move(*started);

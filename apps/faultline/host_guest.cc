@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -49,6 +50,20 @@ Result<void> make_descriptors(HostGuest& guest) {
   guest.gerror_eventfd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (guest.evtq_eventfd < 0 || guest.gerror_eventfd < 0) {
     return fail(errno, guest.name + ": eventfd");
+  }
+  return {};
+}
+
+Result<void> lock_memory(const std::vector<HostGuest>& guests) {
+  for (const HostGuest& guest : guests) {
+    if (::mlock(guest.memory, guest.bytes) == 0) continue;
+    rlimit limit{};
+    ::getrlimit(RLIMIT_MEMLOCK, &limit);
+    const std::size_t total = guests.size() * guest.bytes;
+    return fail(0, fmt::format("--lock-memory: {}: cannot lock {} KiB; all guests need {} KiB, "
+                               "the limit is {} KiB: raise it (ulimit -l, LimitMEMLOCK=)",
+                               guest.name, guest.bytes >> 10U, total >> 10U,
+                               static_cast<std::size_t>(limit.rlim_cur) >> 10U));
   }
   return {};
 }

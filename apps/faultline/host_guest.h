@@ -42,6 +42,11 @@ struct HostGuest {
 /// vsids             of the devices of a guest, the same for all guests
 std::vector<HostGuest> make_guests(unsigned guests, const std::vector<StreamId>& vsids);
 
+/// Lock all mapped memory of the guests into RAM.
+///
+/// errors   the limit is too low: one line with what is needed
+Result<void> lock_memory(const std::vector<HostGuest>& guests);
+
 /// Make the memfd (sealed against shrinking) and the eventfds; does not map.
 ///
 /// errors   what memfd_create, ftruncate, fcntl and eventfd say

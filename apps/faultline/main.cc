@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <new>
 #include <string>
+#include <system_error>
 
 #include "apps/faultline/engine_child.h"
 #include "apps/faultline/options.h"
@@ -17,11 +22,33 @@ int complain(const std::string& what, int status) {
   return status;
 }
 
+/// What the operator can do about an errno, where that is the same wherever it comes from.
+std::string advice(int code) {
+  switch (code) {
+    case EMFILE:
+      return "; fewer guests or devices, or more files: ulimit -n";
+    case ENFILE:
+      return "; this machine has too many open files: sysctl fs.file-max";
+    case ENOMEM:
+      return "; fewer guests or devices, or more memory (ulimit -v)";
+    case EAGAIN:
+      return "; it gets no more threads or processes: fewer guests, or ulimit -u";
+    case EFBIG:
+      return "; files may not grow so large: ulimit -f";
+    default:
+      return {};
+  }
+}
+
 int run_command(const faultline::RunOptions& options) {
   const auto status = faultline::run(options);
+  // Buffered text that a full disk did not take shows no earlier.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return complain("cannot write to stdout: " + std::string(std::strerror(errno)), 1);
+  }
   if (status) return *status;
   if (status.error().code == faultline::kUsageError) return complain(status.error().what, kUsage);
-  return complain(status.error().message(), 1);
+  return complain(status.error().message() + advice(status.error().code), 1);
 }
 
 }  // namespace
@@ -40,13 +67,20 @@ int main(int argc, char** argv) {
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
   child->add_option("--description", description)->required();
 
+  // A file that may not grow is an error to report, not the end.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     app.parse(argc, argv);
     if (child->parsed()) return faultline::engine_child(description);
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return complain(std::string(e.what()) + " (see faultline run --help)", kUsage);
+    const char* const help = run_app->count() > 0 ? "faultline run --help" : "faultline --help";
+    return complain(std::string(e.what()) + " (see " + help + ")", kUsage);
+  } catch (const std::system_error& e) {
+    return complain(e.what() + advice(e.code().value()), 1);
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory" + advice(ENOMEM), 1);
   } catch (const std::exception& e) {
     return complain(e.what(), 1);
   }

@@ -39,6 +39,11 @@ void declare_run(CLI::App& command, RunOptions& to) {
   command.add_flag("--chaos-steps", to.chaos_steps,
                    "kill the engine once at every named step of its restart journal");
   command.add_flag("--strict-cores", to.strict_cores, "refuse more shards than polling cores");
+  choice("--hugepages", to.hugepages, {"auto", "on", "off"},
+         "memory of the polling threads from hugepages [auto: where there are any]; on refuses to "
+         "go without");
+  command.add_flag("--lock-memory", to.lock_memory,
+                   "lock the guests' memory into RAM, as a kernel does for real devices");
   choice("--quirks", to.quirks, {"none", "v7"},
          "answer as the real v7 kernel did where that departs from its documentation");
   number("--storms", to.storms_ms, 1, 60'000,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace CLI {
@@ -24,14 +25,16 @@ struct RunOptions {
   std::string kernel = "soft";
   std::string rate = "fast";
   std::string idle = "auto";
-  std::string trace;  ///< empty: the one that comes with the source
-  std::string json;   ///< empty: none is written
-  std::string plant;  ///< empty: the engine does what it can
+  std::optional<std::string> trace;  ///< unset: the one that comes with the source
+  std::optional<std::string> json;   ///< unset: none is written
+  std::string plant;                 ///< empty: the engine does what it can
   std::string quirks = "none";
+  std::string hugepages = "auto";
   unsigned chaos = 0;        ///< kills of the engine
   bool chaos_steps = false;  ///< one kill at every named step of the journal
   bool strict_cores = false;
-  unsigned storms_ms = 0;  ///< between bursts of faults without restraint; 0: none
+  bool lock_memory = false;  ///< of the guests, into RAM
+  unsigned storms_ms = 0;    ///< between bursts of faults without restraint; 0: none
   std::uint64_t seed = 1;
 
   [[nodiscard]] bool kills() const noexcept { return chaos > 0 || chaos_steps; }

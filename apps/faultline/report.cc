@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "apps/faultline/session.h"
@@ -58,7 +56,7 @@ bool print_verdict(const RunResult& r) {
   return r.verdict.clean();
 }
 
-Result<void> write_json(const std::string& path, const RunOptions& options, const RunResult& r) {
+std::string result_json(const RunOptions& options, const RunResult& r) {
   const guest::FaultCounts& f = r.verdict.faults;
   const guest::GuestCounters& g = r.verdict.guests;
   const nlohmann::ordered_json json = {
@@ -84,11 +82,7 @@ Result<void> write_json(const std::string& path, const RunOptions& options, cons
       {"latency_ns",
        {{"fault", percentiles(r.fault_latency)}, {"sync", percentiles(r.sync_latency)}}},
   };
-  std::ofstream out(path);
-  out << json.dump(2) << '\n';
-  out.close();
-  if (!out) return fail(errno, "cannot write " + path);
-  return {};
+  return json.dump(2) + '\n';
 }
 
 }  // namespace faultline

@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <fstream>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "apps/faultline/chaos.h"
 #include "apps/faultline/engine_host.h"
+#include "apps/faultline/result_file.h"
 #include "apps/faultline/session.h"
 #include "apps/faultline/setup.h"
 #include "apps/faultline/wiring.h"
@@ -26,18 +28,23 @@ constexpr Nanos kSetUpLimit = 60'000'000'000;
 /// All in one process but perhaps the kernel: the engine's snapshots are at hand.
 template <class Sys>
 Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
-                     std::vector<HostGuest>& hosts, Sys& sys, soft::SoftKernel& kernel) {
-  const EngineChoices choices = engine_choices(options);
+                     std::vector<HostGuest>& hosts, std::optional<ResultFile>& json, Sys& sys,
+                     soft::SoftKernel& kernel) {
+  EngineChoices choices = engine_choices(options);
   auto plan = make_plan(hosts, choices);
   if (!plan) return fail(kUsageError, plan.error().message());
-  announce(options, trace);
-  for (const std::string& warning : plan->warnings) fmt::print("warning: {}\n", warning);
-  std::fflush(stdout);
+  if (auto ok = choose_hugepages(options.hugepages, choices, *plan); !ok) {
+    return tl::unexpected(ok.error());
+  }
+  announce(options, trace, *plan);
 
   auto side = HostSide<Sys>::make(sys, hosts, choices.policy);
   if (!side) return tl::unexpected(side.error());
+  if (options.lock_memory) {
+    if (auto ok = lock_memory(hosts); !ok) return tl::unexpected(ok.error());
+  }
   Session session(options, trace, hosts, kernel);
-  auto host = EngineHost<Sys>::prepare(*plan);
+  auto host = EngineHost<Sys>::prepare(*plan, choices);
   if (host) {
     host = EngineHost<Sys>::start(std::move(*host), hosts, side->wirings, side->journals, choices,
                                   *plan);
@@ -61,30 +68,32 @@ Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
     result.verdict.findings.push_back(stopped.error().message());
   }
   const bool clean = print_verdict(result);
-  if (!options.json.empty()) {
-    if (auto ok = write_json(options.json, options, result); !ok) return tl::unexpected(ok.error());
+  if (json) {
+    if (auto ok = json->commit(result_json(options, result)); !ok) {
+      return tl::unexpected(ok.error());
+    }
   }
   return clean ? 0 : 1;
 }
 
 Result<int> run_soft(const RunOptions& options, const guest::Trace& trace,
-                     std::vector<HostGuest>& hosts) {
+                     std::vector<HostGuest>& hosts, std::optional<ResultFile>& json) {
   auto kernel = soft::SoftKernel::create(kernel_config(options, hosts));
   if (!kernel) return tl::unexpected(kernel.error());
   soft::SoftSys sys(**kernel);
   (*kernel)->start();
-  auto status = run_here(options, trace, hosts, sys, **kernel);
+  auto status = run_here(options, trace, hosts, json, sys, **kernel);
   (*kernel)->stop();
   return status;
 }
 
 Result<int> run_soft_process(const RunOptions& options, const guest::Trace& trace,
-                             std::vector<HostGuest>& hosts) {
+                             std::vector<HostGuest>& hosts, std::optional<ResultFile>& json) {
   // Before any thread: it forks.
   auto process = soft::SoftProcess::start(kernel_config(options, hosts));
   if (!process) return tl::unexpected(process.error());
   soft::SoftProcessSys sys((*process)->socket());
-  return run_here(options, trace, hosts, sys, (*process)->view());
+  return run_here(options, trace, hosts, json, sys, (*process)->view());
 }
 
 Result<void> check(const RunOptions& options) {
@@ -93,12 +102,6 @@ Result<void> check(const RunOptions& options) {
   }
   if (options.kills() && !options.plant.empty()) {
     return fail(kUsageError, "--plant and --chaos do not go together: one error at a time");
-  }
-  if (!options.json.empty()) {
-    // Now, not after the run.
-    if (!std::ofstream(options.json, std::ios::app)) {
-      return fail(kUsageError, "--json: cannot write " + options.json);
-    }
   }
   return {};
 }
@@ -109,12 +112,20 @@ Result<int> run(const RunOptions& options) {
   if (auto ok = check(options); !ok) return tl::unexpected(ok.error());
   auto trace = load_trace(options);
   if (!trace) return tl::unexpected(trace.error());
+  std::optional<ResultFile> json;
+  if (options.json) {
+    // Now, not after the run.
+    auto file = ResultFile::open(*options.json);
+    if (!file) return fail(kUsageError, "--json: " + file.error().message());
+    json.emplace(std::move(*file));
+  }
   catch_interrupts();
   std::vector<HostGuest> hosts =
       make_guests(options.guests, guest::Guest::choose_sids(*trace, options.devices));
-  Result<int> status = options.kills()                    ? run_chaos(options, *trace, hosts)
-                       : options.kernel == "soft-process" ? run_soft_process(options, *trace, hosts)
-                                                          : run_soft(options, *trace, hosts);
+  Result<int> status = options.kills() ? run_chaos(options, *trace, hosts, json)
+                       : options.kernel == "soft-process"
+                           ? run_soft_process(options, *trace, hosts, json)
+                           : run_soft(options, *trace, hosts, json);
   for (HostGuest& host : hosts) close_descriptors(host);
   return status;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/faultline/host_guest.h"
@@ -76,8 +77,7 @@ class Session {
 /// Print the audit's findings. returns whether it is clean
 bool print_verdict(const RunResult& result);
 
-/// Write the result as JSON. errors   what opening and writing the file say
-Result<void> write_json(const std::string& path, const RunOptions& options,
-                        const RunResult& result);
+/// What --json writes.
+std::string result_json(const RunOptions& options, const RunResult& result);
 
 }  // namespace faultline

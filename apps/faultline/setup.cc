@@ -37,15 +37,18 @@ std::string find_default_trace() {
 }  // namespace
 
 Result<guest::Trace> load_trace(const RunOptions& options) {
-  std::string path = options.trace;
-  if (path.empty()) path = find_default_trace();
+  const std::string path = options.trace ? *options.trace : find_default_trace();
+  if (path.empty() && options.trace) return fail(kUsageError, "--trace: the name is empty");
   if (path.empty()) {
     return fail(kUsageError,
                 std::string(kDefaultTrace) +
                     " is not in any folder above the program: name a trace with --trace");
   }
   auto trace = guest::read_trace(path);
-  if (!trace) return fail(kUsageError, "--trace: " + trace.error().message());
+  if (!trace) {
+    return fail(kUsageError, "--trace: " + trace.error().message() +
+                                 "; a trace is NAME.cmdq, NAME.db and NAME.json of one recording");
+  }
   return trace;
 }
 
@@ -81,7 +84,7 @@ EngineChoices engine_choices(const RunOptions& options) {
   return c;
 }
 
-void announce(const RunOptions& options, const guest::Trace& trace) {
+void announce(const RunOptions& options, const guest::Trace& trace, const engine::Plan& plan) {
   const auto plural = [](unsigned n) { return n == 1 ? "" : "s"; };
   fmt::print(
       "{} guest{} x {} device{}, trace {} ({} commands, {} vCPUs), {}, {}{}\n", options.guests,
@@ -89,6 +92,7 @@ void announce(const RunOptions& options, const guest::Trace& trace) {
       trace.commands.size(), trace.vcpus, options.policy,
       options.kills() ? "kernel and engine in processes of their own" : options.kernel + " kernel",
       options.plant.empty() ? "" : ", planted error: " + options.plant);
+  for (const std::string& warning : plan.warnings) fmt::print("warning: {}\n", warning);
   std::fflush(stdout);
 }
 

@@ -8,6 +8,7 @@
 #include "apps/faultline/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/guest/trace.h"
+#include "engine/placement.h"
 #include "kernel/base/result.h"
 #include "kernel/soft/soft_kernel.h"
 
@@ -24,8 +25,8 @@ soft::SoftKernelConfig kernel_config(const RunOptions& options,
 
 EngineChoices engine_choices(const RunOptions& options);
 
-/// One line: what this run consists of.
-void announce(const RunOptions& options, const guest::Trace& trace);
+/// One line: what this run consists of; and one for each thing that is not as it should be.
+void announce(const RunOptions& options, const guest::Trace& trace, const engine::Plan& plan);
 
 /// From now on SIGINT and SIGTERM end the run instead of the process.
 void catch_interrupts();

@@ -26,8 +26,12 @@ constexpr unsigned long long kMostPerByte = (128U << 10U) / 4;
 Result<std::string> read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return fail(errno, "cannot read trace file " + path);
-  std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.bad()) return fail(errno, "cannot read trace file " + path);
+  std::string bytes;
+  try {
+    bytes.assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  } catch (const std::ios_base::failure&) {  // a folder, a disk that fails: the buffer throws
+    return fail(errno, "cannot read trace file " + path);
+  }
   return bytes;
 }
 

@@ -27,7 +27,7 @@ std::string program_path() {
 }  // namespace
 
 Finished run_program(const std::vector<std::string>& arguments, unsigned limit_s,
-                     const std::string& interrupt_on) {
+                     const std::string& interrupt_on, const std::vector<std::string>& prefix) {
   Finished result;
   std::array<int, 2> pipe{};
   if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return result;
@@ -36,11 +36,13 @@ Finished run_program(const std::vector<std::string>& arguments, unsigned limit_s
   posix_spawn_file_actions_adddup2(&actions, pipe[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, pipe[1], STDERR_FILENO);
   const std::string path = program_path();
-  std::vector<char*> argv = {const_cast<char*>(path.c_str())};
+  std::vector<char*> argv;
+  for (const std::string& a : prefix) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(const_cast<char*>(path.c_str()));
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
   pid_t pid = -1;
-  const int spawned = ::posix_spawn(&pid, path.c_str(), &actions, nullptr, argv.data(), environ);
+  const int spawned = ::posix_spawnp(&pid, argv.front(), &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   ::close(pipe[1]);
   if (spawned != 0) {
