@@ -2,6 +2,8 @@
 #include "apps/faultline/table.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <cstdio>
 
@@ -35,22 +37,35 @@ std::string duration(std::uint64_t ns) {
   return digits(v / 1e9, "s");
 }
 
-void Table::print(const std::vector<TableRow>& rows, double seconds) {
-  if (terminal_ && lines_ > 0) fmt::print("\x1b[{}A\x1b[J", lines_);
+std::string Table::frame(const std::vector<TableRow>& rows, double seconds, std::size_t height) {
+  std::string out;
+  if (terminal_ && lines_ > 0) out += fmt::format("\x1b[{}A\x1b[J", lines_);
   lines_ = 0;
-  if (terminal_ || !header_) {
-    fmt::print("{}\n", kHeader);
-    header_ = true;
+  const auto add = [&](const std::string& text) {
+    out += text + '\n';
     ++lines_;
-  }
-  for (const TableRow& r : rows) {
-    fmt::print("{}\n", line(r));
-    ++lines_;
-  }
-  if (terminal_) {
-    fmt::print("{:.0f} s\n", seconds);
-    ++lines_;
-  }
+  };
+  // A line that wraps would be two, and the next frame would not begin where this one does.
+  if (terminal_) out += "\x1b[?7l";
+  if (terminal_ || !header_) add(kHeader);
+  header_ = true;
+  // The header, the seconds, the line that the cursor stands on.
+  constexpr std::size_t kOthers = 3;
+  const std::size_t room = height > kOthers + 2 ? height - kOthers : 2;
+  const bool all = !terminal_ || rows.size() <= room;
+  const std::size_t shown = all ? rows.size() : room - 1;
+  for (std::size_t i = 0; i < shown; ++i) add(line(rows[i]));
+  if (!all) add(fmt::format("and {} guests more, in a taller terminal", rows.size() - shown));
+  if (terminal_) add(fmt::format("{:.0f} s", seconds));
+  if (terminal_) out += "\x1b[?7h";
+  return out;
+}
+
+void Table::print(const std::vector<TableRow>& rows, double seconds) {
+  winsize size{};
+  const bool known = terminal_ && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
+  const std::string text = frame(rows, seconds, known ? size.ws_row : 24);
+  std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
 

@@ -33,6 +33,11 @@ class Table {
 
   void print(const std::vector<TableRow>& rows, double seconds);
 
+  /// What print() writes: on a terminal over what the last call wrote.
+  ///
+  /// height   lines of the terminal; guests that do not fit are counted in one line
+  std::string frame(const std::vector<TableRow>& rows, double seconds, std::size_t height);
+
  private:
   bool terminal_;
   bool header_ = false;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "apps/faultline/description.h"
 #include "apps/faultline/host_guest.h"
 #include "apps/faultline/table.h"
@@ -16,6 +20,38 @@ TEST(Duration, HasThreeDigitsThatMatter) {
   EXPECT_EQ(duration(789'000), "789 us");
   EXPECT_EQ(duration(2'500'000), "2.50 ms");
   EXPECT_EQ(duration(3'000'000'000), "3.00 s");
+}
+
+std::size_t lines_in(const std::string& text) {
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+TEST(Table, IsPlainLinesUnderOneHeaderWhereThereIsNoTerminal) {
+  Table table(false);
+  const std::vector<TableRow> rows(9);
+  EXPECT_EQ(lines_in(table.frame(rows, 1, 5)), 10U);
+  const std::string second = table.frame(rows, 2, 5);
+  EXPECT_EQ(lines_in(second), 9U);
+  EXPECT_EQ(second.find('\x1b'), std::string::npos);
+}
+
+TEST(Table, BeginsOnATerminalWhereItsLastFrameDid) {
+  Table table(true);
+  const std::vector<TableRow> rows(2);
+  const std::string first = table.frame(rows, 1, 24);
+  EXPECT_EQ(lines_in(first), 4U);
+  EXPECT_EQ(first.find("A\x1b[J"), std::string::npos);
+  EXPECT_EQ(table.frame(rows, 2, 24).find("\x1b[4A\x1b[J"), 0U);
+}
+
+TEST(Table, FitsATerminalOfAnyHeight) {
+  const std::vector<TableRow> rows(64);
+  for (std::size_t height = 5; height < 80; ++height) {
+    Table table(true);
+    const std::string text = table.frame(rows, 1, height);
+    EXPECT_LT(lines_in(text), height);
+    EXPECT_EQ(text.find(" guests more") == std::string::npos, height >= 67);
+  }
 }
 
 TEST(HostGuests, HaveDevicesOfTheirOwnUnderTheSameGuestNames) {
@@ -36,6 +72,7 @@ TEST(Description, ComesBackFromJsonAsItWas) {
   d.choices.policy = engine::PolicyKind::kForwardEach;
   d.choices.abi = vfio::AbiChoice::kV1;
   d.choices.shards = 2;
+  d.choices.hugepages = true;
   d.profile.cd_cache = true;
   d.kill = engine::KillAtStep(engine::JournalStep::kEventIntent, 7);
   Description::Guest g;
@@ -48,6 +85,7 @@ TEST(Description, ComesBackFromJsonAsItWas) {
   ASSERT_TRUE(back) << back.error().message();
   EXPECT_EQ(to_json(*back), to_json(d));
   EXPECT_EQ(back->choices.policy, engine::PolicyKind::kForwardEach);
+  EXPECT_TRUE(back->choices.hugepages);
   EXPECT_EQ(back->kill.step, d.kill.step);
   EXPECT_EQ(back->guests[0].fds[0].device, 10);
   EXPECT_EQ(back->descriptors().size(), 3U + 4U + 3U);
