@@ -8,16 +8,21 @@
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <mutex>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -66,12 +71,26 @@ std::vector<std::string> eal_arguments(const LcoreOptions& options) {
 
 /// What goes to stderr meanwhile. EAL tells why it does not start over several lines there, partly
 /// past its own log; the operator gets one.
+///
+/// Where EAL panics instead, abort() ends the process; then all of it is said after all.
 class StderrText {
  public:
   StderrText()
       : before_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)),
         file_(memfd_create("faultline-eal", MFD_CLOEXEC)) {
-    if (before_ >= 0 && file_ >= 0) dup2(file_, STDERR_FILENO);
+    if (before_ < 0 || file_ < 0) return;
+    g_stderr.store(before_);
+    g_said.store(file_);
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      std::array<char, 1024> text;
+      const ssize_t n = pread(g_said.load(), text.data(), text.size(), 0);
+      if (n > 0)
+        static_cast<void>(!write(g_stderr.load(), text.data(), static_cast<std::size_t>(n)));
+    };
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    sigaction(SIGABRT, &action, &aborts_);
+    dup2(file_, STDERR_FILENO);
   }
   StderrText(const StderrText&) = delete;
   StderrText& operator=(const StderrText&) = delete;
@@ -82,7 +101,10 @@ class StderrText {
 
   void restore() {
     if (before_ < 0) return;
-    if (file_ >= 0) dup2(before_, STDERR_FILENO);
+    if (file_ >= 0) {
+      dup2(before_, STDERR_FILENO);
+      sigaction(SIGABRT, &aborts_, nullptr);
+    }
     close(std::exchange(before_, -1));
   }
 
@@ -95,9 +117,28 @@ class StderrText {
   }
 
  private:
+  // Of the one in use; EAL is started once in a process.
+  static inline std::atomic<int> g_stderr{-1};
+  static inline std::atomic<int> g_said{-1};
+
   int before_;
   int file_;
+  struct sigaction aborts_ {};
 };
+
+/// How many more files this process may open.
+std::size_t files_left() {
+  rlimit limit{};
+  std::error_code error;
+  std::size_t used = 0;
+  for (auto it = std::filesystem::directory_iterator("/proc/self/fd", error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    ++used;
+  }
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    return ~std::size_t{0};
+  return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
+}
 
 /// The first line of it without EAL's name in front: that is the cause, what follows the way up.
 std::string first_line(const std::string& text) {
@@ -176,6 +217,10 @@ Result<std::unique_ptr<Lcores>> Lcores::start(const LcoreOptions& options) {
   if (access("/sys/devices/system/cpu", R_OK) != 0) {
     return fail(errno,
                 "lcores: DPDK finds the CPUs in /sys/devices/system/cpu; mount sysfs on /sys");
+  }
+  // Two pipes for each lcore, and what EAL opens for itself; without them it panics.
+  if (files_left() < 4 * (options.cpus.size() + 1) + 16) {
+    return fail(EMFILE, "lcores: DPDK's EAL does not start");
   }
   if (g_started.exchange(true)) {
     return fail(0, "lcores: DPDK's EAL was already started in this process");

@@ -62,9 +62,11 @@ void Client::forget(int fd) noexcept {
 Reply Client::call(int fd, const MessageHeader& header, std::span<const std::byte> payload,
                    std::span<const int> fds) noexcept {
   Reply reply;
+  errno = 0;
   const std::shared_ptr<Session> s = session(fd);
   if (s == nullptr) {
-    reply.result = -EBADF;
+    // A session takes two descriptors; that there are none left is not the fault of this one.
+    reply.result = errno == EMFILE || errno == ENFILE ? -errno : -EBADF;
     return reply;
   }
   std::byte buffer[sizeof(ReplyHeader) + kMaxPayload];

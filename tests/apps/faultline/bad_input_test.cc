@@ -147,7 +147,9 @@ TEST_F(Limits, OfLockedMemoryDoNotMatterWhereNoneIsAskedFor) {
 }
 
 TEST_F(Limits, OfOpenFilesAreToldWithWhatToDo) {
-  expect_one_line(run({"prlimit", "--nofile=20"}, {}), 1, "ulimit -n");
+  for (const char* limit : {"--nofile=20", "--nofile=32", "--nofile=40", "--nofile=48"}) {
+    expect_one_line(run({"prlimit", limit}, {"--kernel", "soft-process"}), 1, "ulimit -n");
+  }
 }
 
 TEST_F(Limits, OfFileSizesAreToldWithWhatToDo) {
