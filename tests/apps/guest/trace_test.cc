@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 namespace faultline::guest {
@@ -145,12 +148,25 @@ TEST_F(TraceTest, AllocatesNothingForASizeThatItsCompressedFileCannotHave) {
 
 TEST(Traces, ThatComeWithTheSourceAreWhole) {
   for (const char* name :
-       {"vnet-strict-4", "nvme-strict-4-noril", "churnfast-strict-2", "mixed-strict-8"}) {
+       {"churnfast-strict-2", "churnio-strict-4", "k61-mixed-lazy-4", "mixed-lazy-8",
+        "mixed-strict-8-slow100", "mixed-strict-8", "nvme-lazy-4", "nvme-strict-4-noril",
+        "nvme-strict-4", "vblk-strict-8", "vnet-lazy-4", "vnet-strict-4"}) {
+    SCOPED_TRACE(name);
     const auto r = read_trace(data(name));
     ASSERT_TRUE(r) << r.error().message();
-    EXPECT_GT(r->commands.size(), 9'900U);
-    EXPECT_EQ(r->commands.back().opcode(), op::kSync) << name;
-    EXPECT_EQ(r->uses_range, std::string(name) != "nvme-strict-4-noril");
+    std::ifstream in(data(name) + ".json");
+    const auto said = nlohmann::json::parse(in, nullptr, false);
+    EXPECT_EQ(r->commands.size(), said["commands"]);
+    EXPECT_EQ(r->doorbells.size(), said["doorbells"]);
+    EXPECT_EQ(r->vcpus, said["vcpus"]);
+    EXPECT_EQ(std::count_if(r->commands.begin(), r->commands.end(),
+                            [](const Command& c) { return c.opcode() == op::kSync; }),
+              said["syncs"]);
+    // Two of the lazy ones invalidate whole ASIDs only.
+    const bool ranges =
+        std::set<std::string>{"nvme-strict-4-noril", "k61-mixed-lazy-4", "vnet-lazy-4"}.count(
+            name) == 0;
+    EXPECT_EQ(r->uses_range, ranges);
     for (std::uint32_t sid : {0x208U, 0x210U, 0x218U}) EXPECT_FALSE(r->uses_sid(StreamId{sid}));
   }
 }
