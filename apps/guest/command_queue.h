@@ -31,6 +31,9 @@ class CommandQueue {
   /// Commands that fit now.
   [[nodiscard]] std::size_t room() const noexcept;
 
+  /// CONS has passed every command that was written.
+  [[nodiscard]] bool empty() const noexcept { return tail_ == head_; }
+
   /// Append one command that is no CMD_SYNC; room() must be > 0. The engine sees it at publish().
   void push(const Command& command) noexcept;
 

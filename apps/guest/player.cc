@@ -34,11 +34,11 @@ Script make_script(const Trace& trace) {
   return script;
 }
 
-Player::Player(const Trace& trace, CommandQueue& queue, Histogram& latency, Pace pace)
+Player::Player(const Trace& trace, CommandQueue& queue, Histogram& latency, const Options& options)
     : trace_(trace),
       queue_(queue),
       latency_(latency),
-      pace_(pace),
+      options_(options),
       script_(make_script(trace)),
       vcpus_(script_.vcpus.size()) {}
 
@@ -59,35 +59,75 @@ bool Player::ring(Vcpu& vcpu, const Group& group, Nanos now) {
   return true;
 }
 
+bool Player::in_prologue() const noexcept {
+  return options_.prologue && (prologue_.next < script_.prologue.size() || prologue_.waits);
+}
+
+bool Player::at_end(const Vcpu& vcpu, const std::vector<Group>& groups) const noexcept {
+  return groups.empty() || (options_.loops != 0 && vcpu.played == options_.loops);
+}
+
 std::size_t Player::step(Nanos now, bool more) {
   std::size_t work = 0;
+  if (in_prologue()) {
+    work += step(prologue_, script_.prologue, now, more);
+    if (in_prologue()) return work;
+  }
   for (std::size_t v = 0; v < vcpus_.size(); ++v) {
-    Vcpu& vcpu = vcpus_[v];
-    if (vcpu.waits) {
-      if (!queue_.done(vcpu.sync)) continue;
-      vcpu.waits = false;
-      latency_.record(now - vcpu.rung);
-      ++work;
-    }
-    const std::vector<Group>& groups = script_.vcpus[v];
-    if (!more || groups.empty()) continue;
-    if (vcpu.next == groups.size()) {
-      vcpu.next = 0;
-      vcpu.loop_start = now;
-      ++loops_;
-    }
-    if (vcpu.loop_start == 0) vcpu.loop_start = now;
-    const Group& group = groups[vcpu.next];
-    if (pace_ == Pace::kRecorded && now < vcpu.loop_start + group.at) continue;
-    if (!ring(vcpu, group, now)) continue;
-    ++vcpu.next;
-    ++work;
+    work += step(vcpus_[v], script_.vcpus[v], now, more);
   }
   return work;
 }
 
+std::size_t Player::step(Vcpu& vcpu, const std::vector<Group>& groups, Nanos now, bool more) {
+  std::size_t work = 0;
+  if (vcpu.waits) {
+    if (!queue_.done(vcpu.sync)) return 0;
+    vcpu.waits = false;
+    vcpu.ready = now + options_.think + options_.ring;
+    latency_.record(now - vcpu.rung);
+    ++work;
+  }
+  if (!more || at_end(vcpu, groups) || now < vcpu.ready) return work;
+  if (vcpu.next == groups.size()) {
+    if (&vcpu == &prologue_) return work;
+    vcpu.next = 0;
+    vcpu.loop_start = now;
+    ++loops_;
+  }
+  if (vcpu.loop_start == 0) vcpu.loop_start = now;
+  const Group& group = groups[vcpu.next];
+  if (options_.pace == Pace::kRecorded && now < vcpu.loop_start + group.at) return work;
+  if (!ring(vcpu, group, now)) return work;
+  vcpu.ready = now + options_.ring;
+  if (++vcpu.next == groups.size()) ++vcpu.played;
+  return work + 1;
+}
+
+Nanos Player::next_ring(Nanos now) const noexcept {
+  Nanos next = kNever;
+  const auto look = [&](const Vcpu& vcpu, const std::vector<Group>& groups) {
+    if (!vcpu.waits && vcpu.ready > now && !at_end(vcpu, groups)) next = std::min(next, vcpu.ready);
+  };
+  if (in_prologue()) {
+    look(prologue_, script_.prologue);
+    return next;
+  }
+  for (std::size_t v = 0; v < vcpus_.size(); ++v) look(vcpus_[v], script_.vcpus[v]);
+  return next;
+}
+
+bool Player::finished() const noexcept {
+  if (in_prologue() || !idle()) return false;
+  for (std::size_t v = 0; v < vcpus_.size(); ++v) {
+    if (!at_end(vcpus_[v], script_.vcpus[v])) return false;
+  }
+  return true;
+}
+
 bool Player::idle() const noexcept {
-  return std::none_of(vcpus_.begin(), vcpus_.end(), [](const Vcpu& v) { return v.waits; });
+  return !prologue_.waits &&
+         std::none_of(vcpus_.begin(), vcpus_.end(), [](const Vcpu& v) { return v.waits; });
 }
 
 }  // namespace faultline::guest

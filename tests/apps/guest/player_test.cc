@@ -4,32 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "tests/apps/guest/fake_smmu.h"
+#include "tests/apps/guest/text_trace.h"
 
 namespace faultline::guest {
 namespace {
-
-// A trace is written as text: each string is one doorbell of "vcpu:commands", where a letter is a
-// TLBI of that ASID, '!' a global command and '.' a CMD_SYNC.
-Trace trace_of(std::initializer_list<const char*> doorbells, unsigned vcpus) {
-  Trace t;
-  t.vcpus = vcpus;
-  Nanos at = 0;
-  for (const char* text : doorbells) {
-    Doorbell d;
-    d.at = at;
-    at += 1000;
-    d.first = static_cast<std::uint32_t>(t.commands.size());
-    d.vcpu = static_cast<std::uint16_t>(text[0] - '0');
-    for (const char* c = text + 2; *c != '\0'; ++c) {
-      t.commands.push_back(*c == '.'   ? sync_by_cons()
-                           : *c == '!' ? tlbi_nsnh_all()
-                                       : tlbi_asid(static_cast<std::uint16_t>(*c)));
-      ++d.count;
-    }
-    t.doorbells.push_back(d);
-  }
-  return t;
-}
 
 class PlayerTest : public testing::Test {
  protected:
@@ -157,6 +135,60 @@ TEST_F(PlayerTest, WaitsForRoomInTheQueue) {
   queue.poll();
   player.step(10, true);
   EXPECT_GT(queue.commands(), before);
+}
+
+TEST_F(PlayerTest, ThinksAfterEachSyncAndTakesTimeToRing) {
+  const Trace t = trace_of({"0:a.", "0:b", "0:c."}, 1);
+  Player player(t, queue, latency, {.think = 1000, .ring = 50});
+  player.step(1, true);
+  EXPECT_EQ(player.next_ring(1), Player::kNever) << "it waits for its CMD_SYNC";
+  s.step();
+  queue.poll();
+  player.step(10, true);
+  EXPECT_EQ(player.next_ring(10), 1060U);
+  player.step(1059, true);
+  s.step();
+  EXPECT_EQ(consumed(), "a.");
+  player.step(1060, true);
+  EXPECT_EQ(player.next_ring(1060), 1110U) << "no CMD_SYNC: nothing to think about";
+  player.step(1109, true);
+  s.step();
+  EXPECT_EQ(consumed(), "a.b");
+  player.step(1110, true);
+  s.step();
+  EXPECT_EQ(consumed(), "a.bc.");
+}
+
+TEST_F(PlayerTest, EndsAfterItsLoops) {
+  const Trace t = trace_of({"0:a.", "1:b"}, 2);
+  Player player(t, queue, latency, {.loops = 2});
+  for (Nanos now = 1; now < 10; ++now) {
+    EXPECT_EQ(player.finished(), now > 3);
+    player.step(now, true);
+    s.step();
+    queue.poll();
+  }
+  EXPECT_EQ(consumed(), "a.ba.b");
+  EXPECT_EQ(player.next_ring(9), Player::kNever);
+}
+
+TEST_F(PlayerTest, PlaysThePrologueOnceAndAloneWhenAsked) {
+  const Trace t = trace_of({"0:a.", "1:b!.", "0:c", "0:d!."}, 2);
+  Player player(t, queue, latency, {.loops = 2, .prologue = true});
+  player.step(1, true);
+  EXPECT_EQ(queue.outstanding(), 1U);
+  EXPECT_FALSE(player.idle());
+  EXPECT_FALSE(player.finished());
+  for (Nanos now = 2; now < 20; ++now) {
+    s.step();
+    queue.poll();
+    player.step(now, true);
+  }
+  EXPECT_TRUE(player.finished());
+  const std::string text = consumed();
+  EXPECT_EQ(text.substr(0, 6).find_first_of("ac"), std::string::npos) << text;
+  EXPECT_EQ(text.substr(6), "a.ca.c");
+  EXPECT_EQ(player.outstanding_sum(), player.syncs());
 }
 
 }  // namespace
