@@ -11,6 +11,7 @@
 
 #include "apps/faultline/engine_child.h"
 #include "apps/faultline/options.h"
+#include "apps/faultline/replay_command.h"
 #include "apps/faultline/run.h"
 
 namespace {
@@ -40,15 +41,29 @@ std::string advice(int code) {
   }
 }
 
+int complain(const faultline::Error& error) {
+  if (error.code == faultline::kUsageError) return complain(error.what, kUsage);
+  return complain(error.message() + advice(error.code), 1);
+}
+
+/// Buffered text that a full disk did not take shows no earlier than at the end.
+int finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  return complain("cannot write to stdout: " + std::string(std::strerror(errno)), 1);
+}
+
 int run_command(const faultline::RunOptions& options) {
   const auto status = faultline::run(options);
-  // Buffered text that a full disk did not take shows no earlier.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    return complain("cannot write to stdout: " + std::string(std::strerror(errno)), 1);
-  }
-  if (status) return *status;
-  if (status.error().code == faultline::kUsageError) return complain(status.error().what, kUsage);
-  return complain(status.error().message() + advice(status.error().code), 1);
+  const int done = finish_output();
+  if (done != 0) return done;
+  return status ? *status : complain(status.error());
+}
+
+int replay(const faultline::ReplayCommand& command) {
+  const auto ok = faultline::replay_command(command);
+  const int done = finish_output();
+  if (done != 0) return done;
+  return ok ? 0 : complain(ok.error());
 }
 
 }  // namespace
@@ -62,6 +77,11 @@ int main(int argc, char** argv) {
   CLI::App* const run_app = app.add_subcommand(
       "run", "the whole path on this machine: software kernel, devices, guests and engine");
   faultline::declare_run(*run_app, run);
+  faultline::ReplayCommand replayed;
+  CLI::App* const replay_app = app.add_subcommand(
+      "replay",
+      "one recorded trace against the engine, without a kernel or devices: counts, times");
+  faultline::declare_replay(*replay_app, replayed);
   // What a chaos run starts, kills and starts again; of no use to anybody else.
   int description = -1;
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
@@ -72,11 +92,13 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (child->parsed()) return faultline::engine_child(description);
+    if (replay_app->parsed()) return replay(replayed);
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    const char* const help = run_app->count() > 0 ? "faultline run --help" : "faultline --help";
-    return complain(std::string(e.what()) + " (see " + help + ")", kUsage);
+    std::string help = "faultline";
+    for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
+    return complain(std::string(e.what()) + " (see " + help + " --help)", kUsage);
   } catch (const std::system_error& e) {
     return complain(e.what() + advice(e.code().value()), 1);
   } catch (const std::bad_alloc&) {

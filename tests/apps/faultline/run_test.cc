@@ -146,6 +146,13 @@ TEST(Run, WritesTheResultAsJson) {
   std::remove(path.c_str());
 }
 
+TEST(Run, SaysThatTheDiskIsFull) {
+  const Finished f = run({"--json", "/dev/full"});
+  EXPECT_EQ(f.status, 1) << f.out;
+  EXPECT_NE(f.out.find("faultline: cannot write /dev/full: No space left"), std::string::npos)
+      << f.out;
+}
+
 TEST(Run, EndsWithItsAuditWhenInterrupted) {
   const Finished f = run_program({"run", "--seconds", "3600"}, 120, "1 guest x");
   EXPECT_EQ(f.status, 0) << f.out;
