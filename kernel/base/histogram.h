@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -54,9 +55,39 @@ class Histogram {
     std::uint64_t seen = 0;
     for (std::size_t i = 0; i < kBuckets; ++i) {
       seen += load_relaxed(counts_[i]);
-      if (seen >= rank) return i + 1 == kBuckets ? max() : std::min(upper_of(i), max());
+      if (seen >= rank) return value_of(i);
     }
     return max();
+  }
+
+  /// Samples in bucket i, and the value that stands for them: its upper end, never above max().
+  [[nodiscard]] std::uint64_t in_bucket(std::size_t i) const noexcept {
+    return load_relaxed(counts_[i]);
+  }
+  [[nodiscard]] std::uint64_t value_of(std::size_t i) const noexcept {
+    return i + 1 == kBuckets ? max() : std::min(upper_of(i), max());
+  }
+
+  /// Mean and standard deviation of the values that stand for the samples; 0 without samples.
+  [[nodiscard]] double mean() const noexcept {
+    double sum = 0, n = 0;
+    for (std::size_t i = 0; i < kBuckets; ++i) {
+      const auto here = static_cast<double>(in_bucket(i));
+      n += here;
+      sum += here * static_cast<double>(value_of(i));
+    }
+    return n > 0 ? sum / n : 0;
+  }
+  [[nodiscard]] double deviation() const noexcept {
+    const double middle = mean();
+    double sum = 0, n = 0;
+    for (std::size_t i = 0; i < kBuckets; ++i) {
+      const auto here = static_cast<double>(in_bucket(i));
+      const double off = static_cast<double>(value_of(i)) - middle;
+      n += here;
+      sum += here * off * off;
+    }
+    return n > 0 ? std::sqrt(sum / n) : 0;
   }
 
   /// Add another one's samples to this one. thread: the writer of this one
