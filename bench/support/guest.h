@@ -18,7 +18,11 @@ class Guest {
   static constexpr std::size_t kSize = 16U << 20U;
   static constexpr std::uint64_t kQueueAt = kBase + (1U << 20U);
 
-  Guest() : ram_(map()), memory_(describe(ram_)) {
+  enum Populate { kPopulated, kLazy };
+
+  /// kLazy: pages come when they are touched first
+  explicit Guest(Populate populate = kPopulated)
+      : ram_(map(populate == kPopulated ? MAP_POPULATE : 0)), memory_(describe(ram_)) {
     auto page = viommu::RegisterPage::map(memory_, Gpa{kBase});
     if (!page) std::abort();
     page_ = *page;
@@ -32,9 +36,9 @@ class Guest {
   viommu::RegisterPage page_;
 
  private:
-  static void* map() {
-    void* at = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  static void* map(int populate) {
+    void* at =
+        mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
     if (at == MAP_FAILED) std::abort();
     return at;
   }

@@ -40,8 +40,11 @@ void add_context() {
                                 number(h.p50_ns) + " p50, " + number(h.p99_ns) + " p99, CPU " +
                                     std::to_string(h.from) + " to " + std::to_string(h.to));
   }
+  // Beyond this an interval of the counter is no time.
+  const bool steady = rate.spread <= 0.01;
   benchmark::AddCustomContext(
-      "claims", noisy
+      "claims", !steady ? "the cycle counter did not run evenly: no figure in ns is to be trusted"
+                : noisy
                     ? "more than 1 % of a core was taken away: compare medians and ratios of this "
                       "run only, tails say nothing"
                     : "the cores were quiet: medians and ratios hold, absolute times are of this "
