@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernel/base/clock.h"
 #include "kernel/base/shared.h"
 #include "kernel/base/units.h"
 #include "kernel/uapi/vfio_nested.h"
@@ -35,6 +36,7 @@ void FaultPort::open() {
   const std::lock_guard lock(mutex_);
   reset_region();
   open_ = true;
+  const std::lock_guard trigger(trigger_mutex_);
   signalled_ = false;
 }
 
@@ -55,7 +57,7 @@ std::uint32_t FaultPort::abi() {
 }
 
 ssize_t FaultPort::read_producer(void* out, std::size_t size, std::uint64_t at) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = lock_spinning();
   const std::uint32_t abi = region_.abi;
   if (config_.mutation == Mutation::kProdReadableBeforeAbi && abi == 0) region_.abi = 1;
   const auto result = fl_region_read_prod(&region_, at, out, size);
@@ -88,24 +90,30 @@ int FaultPort::map_consumer(std::uint64_t at, std::size_t size, RegionMapping& m
   return 0;
 }
 
+std::unique_lock<std::mutex> FaultPort::lock_spinning() {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  for (int i = 0; i < 200 && !lock.owns_lock(); ++i) {
+    cpu_relax();
+    static_cast<void>(lock.try_lock());
+  }
+  if (!lock.owns_lock()) lock.lock();
+  return lock;
+}
+
 void FaultPort::set_trigger(int fd) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(trigger_mutex_);
   if (trigger_ >= 0) ::close(trigger_);
   trigger_ = fd;
   trigger_blocks_ = fd >= 0 && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 }
 
 bool FaultPort::has_trigger() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(trigger_mutex_);
   return trigger_ >= 0;
 }
 
 void FaultPort::signal() {
-  const std::lock_guard lock(mutex_);
-  signal_locked();
-}
-
-void FaultPort::signal_locked() {
+  const std::lock_guard lock(trigger_mutex_);
   if (trigger_ < 0 || config_.mutation == Mutation::kNoEventfd) return;
   if (config_.mutation == Mutation::kEventfdOnce && std::exchange(signalled_, true)) return;
   const std::uint64_t one = 1;
@@ -117,7 +125,7 @@ void FaultPort::signal_locked() {
 }
 
 bool FaultPort::raise(const fl_event& event, std::uint64_t timestamp_ns, LedgerEntry& entry) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const std::uint32_t abi = open_ ? region_.abi : 0;
   const std::uint64_t position = abi == 2   ? region_.ring2.next
                                  : abi == 1 ? load_relaxed(*region_.ring1.prod)
@@ -131,7 +139,6 @@ bool FaultPort::raise(const fl_event& event, std::uint64_t timestamp_ns, LedgerE
       return false;
     case FL_PRODUCED:
       entry.outcome = LedgerOutcome::kProduced;
-      signal_locked();
       break;
     case FL_DROPPED_FULL:
       entry.outcome = LedgerOutcome::kDroppedFull;
@@ -143,6 +150,9 @@ bool FaultPort::raise(const fl_event& event, std::uint64_t timestamp_ns, LedgerE
   entry.abi = static_cast<std::uint16_t>(abi);
   entry.position = position;
   entry.sequence = sequence;
+  lock.unlock();
+  // Outside of the queue's lock, as v7 does: who reads prod does not wait for the signal.
+  if (produced == FL_PRODUCED) signal();
   return true;
 }
 

@@ -18,7 +18,7 @@ namespace faultline::soft {
 /// The two fault regions of one device and their interrupt: the kernel's side of the seed's
 /// producer/consumer interface.
 ///
-/// thread   any; one lock inside, as v7's fault_queue_lock
+/// thread   any; one lock for the queue, as v7's fault_queue_lock, and one for the interrupt
 class FaultPort {
  public:
   FaultPort(const SoftKernelConfig& config, SharedMemory producer, SharedMemory consumer);
@@ -61,13 +61,15 @@ class FaultPort {
   void mutate_header(void* out, std::size_t size, std::uint64_t at) const;
   ssize_t write_mutated(const void* in, std::size_t size, std::uint64_t at);
   fl_produced produce_mutated(const fl_event& event, std::uint64_t timestamp_ns);
-  void signal_locked();
+  /// Spins a little before it sleeps, as a kernel's mutex does while its owner runs.
+  std::unique_lock<std::mutex> lock_spinning();
 
   const SoftKernelConfig& config_;
   std::mutex mutex_;
   SharedMemory producer_, consumer_;
   fl_region region_{};
   bool open_ = false;
+  std::mutex trigger_mutex_;  ///< taken after mutex_, or alone
   bool signalled_ = false;
   int trigger_ = -1;
   bool trigger_blocks_ = false;  ///< a write may wait
