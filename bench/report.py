@@ -44,7 +44,10 @@ class Figures:
         self.errors = {}
         self.order = {}
         for program, result in programs.items():
-            for row in result.get("benchmarks", []):
+            rows = result.get("benchmarks", [])
+            # Random interleaving leaves them in the order in which they ended.
+            rows = sorted(rows, key=lambda r: (r["family_index"], r["per_family_instance_index"]))
+            for row in rows:
                 if row.get("run_type") == "aggregate":
                     continue
                 name = row.get("run_name", row["name"])
@@ -168,7 +171,8 @@ ABOUT = {
                "`prod`; `polled` and `epoll` from before the soft kernel takes its lock, so they hold "
                "its writing of the record. The soft kernel's `pread` is a function call; "
                "`real_pread` adds to each a real `pread` of 20 bytes from a memfd, and `OnePread` is "
-               "one of those alone.",
+               "one of those alone. A hypervisor may run the two CPUs on cores near or far from each other and "
+               "change that between runs: compare with the `line` of the same run.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "
             "headers would be, 64 apart packed.",
