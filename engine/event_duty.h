@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -34,6 +35,13 @@ requires requires {
   S::kPollTakes;
 }
 inline constexpr bool kPollTakes<S> = S::kPollTakes;
+
+/// A source that can tell which of its devices are idle without polling them.
+template <class S>
+inline constexpr bool kSkipsIdle = requires(S& s, std::size_t i) {
+  { s.next_active(i, i) }
+  noexcept->std::same_as<std::size_t>;
+};
 
 /// What an EventDuty serves. Everything outlives the duty.
 struct EventDutySetup {
@@ -109,8 +117,12 @@ class EventDuty {
     const std::size_t n = devices_.size();
     // A different first source every round: when all are busy none is always last.
     if (++first_ >= n) first_ = 0;
-    for (std::size_t i = first_; i < n && !stopped_; ++i) work += burst(i);
-    for (std::size_t i = 0; i < first_ && !stopped_; ++i) work += burst(i);
+    work += sweep(first_, n) + sweep(0, first_);
+    if constexpr (kSkipsIdle<Sources>) {
+      // Those that the sweep skipped, in turn: they may have lost something all the same.
+      const std::size_t turn = (kLossEvery - rounds_ % kLossEvery) % kLossEvery;
+      for (std::size_t i = turn; i < n && !stopped_; i += kLossEvery) work += burst(i);
+    }
     if (interrupt_due_ && !stopped_) interrupt();
     return work;
   }
@@ -145,6 +157,18 @@ class EventDuty {
       return true;
     }
     return false;
+  }
+
+  std::size_t sweep(std::size_t from, std::size_t to) noexcept {
+    std::size_t work = 0;
+    for (std::size_t i = from; i < to && !stopped_; ++i) {
+      if constexpr (kSkipsIdle<Sources>) {
+        i = sources_->next_active(i, to);
+        if (i == to) break;
+      }
+      work += burst(i);
+    }
+    return work;
   }
 
   std::size_t burst(std::size_t i) noexcept {

@@ -24,6 +24,8 @@ namespace faultline {
 ///                   reported to the guest before any record polled later
 /// housekeeping(now) the backstop and whatever else is due; returns work done. Called every round,
 ///                   must cost next to nothing when nothing is due
+/// next_active(i, n) optional: the first source of [i, n) whose poll() may return something, n when
+///                   there is none. What idle rounds then look at instead of polling each
 template <class S>
 concept FaultSourceSet = requires(S& s, std::size_t i, std::span<FaultRecord> out, Nanos now) {
   { s.size() }

@@ -39,13 +39,13 @@ class FaultRegion {
   [[nodiscard]] const FaultQueue<Sys>& queue() noexcept {
     return visit([](auto& r) -> const FaultQueue<Sys>& { return r.queue(); });
   }
-  [[nodiscard]] const void* watched() noexcept {
-    return visit([](auto& r) { return r.watched(); });
-  }
-
   /// The ABI 1 region, or null.
   [[nodiscard]] FaultRegion1<Sys>* slot_watched() noexcept {
     return std::get_if<FaultRegion1<Sys>>(&region_);
+  }
+  /// The ABI 2 region, or null.
+  [[nodiscard]] FaultRegion2<Sys>* prod_watched() noexcept {
+    return std::get_if<FaultRegion2<Sys>>(&region_);
   }
 
  private:

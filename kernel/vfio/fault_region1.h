@@ -25,6 +25,21 @@
 
 namespace faultline::vfio {
 
+/// All that an idle look at a version 1 region needs, on one line of its own.
+struct alignas(kCacheLine) SlotWatch {
+  static constexpr std::size_t kWords = sizeof(uapi::iommu_fault) / sizeof(std::uint64_t);
+
+  const std::uint64_t* slot = nullptr;  ///< the kernel's: where the next record comes
+  std::uint64_t words[kWords] = {};     ///< what was there a lap ago
+  std::uint64_t wanted = 0;             ///< poll whatever the slot looks like
+
+  [[nodiscard]] bool idle() const noexcept {
+    std::uint64_t difference = wanted;
+    for (std::size_t i = 0; i < kWords; ++i) difference |= load_relaxed(slot[i]) ^ words[i];
+    return difference == 0;
+  }
+};
+
 /// One region in ABI 1, whose header cannot be mapped: prod costs a pread, so the next slot is
 /// watched instead, and prod is read only after that slot's bytes changed.
 ///
@@ -138,13 +153,19 @@ class FaultRegion1 {
 
   [[nodiscard]] const FaultStats& stats() const noexcept { return stats_; }
   [[nodiscard]] const FaultQueue<Sys>& queue() const noexcept { return queue_; }
-  [[nodiscard]] const void* watched() const noexcept {
-    return ring_ + std::size_t{slot_} * entry_size_;
+  /// Where nothing is to be done until a word differs or `wanted` is set; changed by every call but
+  /// a poll() that returned 0 and found nothing wanted.
+  [[nodiscard]] SlotWatch watch() const noexcept {
+    SlotWatch w;
+    w.slot = shared_slot(slot_);
+    std::copy_n(copies_[slot_].words, SlotWatch::kWords, w.words);
+    w.wanted = attention_ || next_ != confirmed_ ? 1 : 0;
+    return w;
   }
 
  private:
   static constexpr int kTries = 4;
-  static constexpr std::size_t kWords = sizeof(uapi::iommu_fault) / sizeof(std::uint64_t);
+  static constexpr std::size_t kWords = SlotWatch::kWords;
   static constexpr std::uint64_t kProdField = offsetof(uapi::vfio_region_fault_prod, prod);
 
   union Slot {

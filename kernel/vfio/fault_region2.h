@@ -20,6 +20,14 @@
 
 namespace faultline::vfio {
 
+/// All that an idle look at a version 2 region needs.
+struct ProdWatch {
+  const std::uint64_t* prod = nullptr;  ///< the kernel's
+  std::uint64_t next = 0;               ///< what it was when everything had been read
+
+  [[nodiscard]] bool idle() const noexcept { return load_relaxed(*prod) == next; }
+};
+
 /// One region in ABI 2: everything in mapped memory, no system call at all.
 ///
 /// cost     idle: one load of the kernel's line and one of ours; a record: one cache line
@@ -103,8 +111,8 @@ class FaultRegion2 {
 
   [[nodiscard]] const FaultStats& stats() const noexcept { return stats_; }
   [[nodiscard]] const FaultQueue<Sys>& queue() const noexcept { return queue_; }
-  /// What to prefetch before poll().
-  [[nodiscard]] const void* watched() const noexcept { return &header_->prod; }
+  /// Where nothing is to be done until prod differs; changed by poll().
+  [[nodiscard]] ProdWatch watch() const noexcept { return {&header_->prod, next_}; }
 
  private:
   [[nodiscard]] std::uint64_t entries() const noexcept { return std::uint64_t{mask_} + 1; }

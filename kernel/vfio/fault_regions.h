@@ -56,19 +56,38 @@ class FaultRegions {
       set.needs_backstop_ = set.needs_backstop_ || queue->geometry.abi == 1;
       set.regions_.emplace_back(sys, std::move(*queue), options, position);
     }
+    set.watch_regions();
     return set;
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return regions_.size(); }
 
   std::size_t poll(std::size_t i, std::span<FaultRecord> out) noexcept {
-    // The round goes on with the next one: its line is another core's, so ask for it early.
-    if (i + 1 < regions_.size()) __builtin_prefetch(regions_[i + 1].watched());
-    return regions_[i].poll(out);
+    const std::size_t n = regions_[i].poll(out);
+    watch_again(i);
+    return n;
+  }
+
+  /// The first region of [from, to) whose poll() may return something; `to` when there is none. A
+  /// loss behind the last record does not count.
+  ///
+  /// cost   per idle region one load of the kernel's line (ABI 1: six) and one line of ours, one
+  ///        behind the other: the loads of many regions are under way at once
+  std::size_t next_active(std::size_t from, std::size_t to) const noexcept {
+    if (!prods_.empty()) {
+      while (from < to && prods_[from].idle()) ++from;
+    } else if (!slots_.empty()) {
+      while (from < to && slots_[from].idle()) ++from;
+    }
+    return from;
   }
 
   SourcePosition position(std::size_t i) noexcept { return regions_[i].position(); }
-  int commit(std::size_t i) noexcept { return regions_[i].commit(); }
+  int commit(std::size_t i) noexcept {
+    const int rc = regions_[i].commit();
+    if (!slots_.empty()) watch_again(i);  // it may have read prod
+    return rc;
+  }
   SourceLoss take_loss(std::size_t i) noexcept { return regions_[i].take_loss(); }
 
   /// ABI 1's backstop: one epoll_wait(0) over all regions of the set per period, and commits that
@@ -114,23 +133,44 @@ class FaultRegions {
       if (i >= regions_.size()) continue;
       if (auto* region = regions_[i].slot_watched()) {
         region->attend();
+        watch_again(static_cast<std::size_t>(i));
         ++work;
       }
     }
-    for (auto& region : regions_) {
-      auto* first = region.slot_watched();
+    for (std::size_t i = 0; i < regions_.size(); ++i) {
+      auto* first = regions_[i].slot_watched();
       if (first != nullptr && first->dirty()) {
         first->retry();
+        watch_again(i);
         ++work;
       }
     }
     return work;
   }
 
+  /// What idle rounds look at, packed: one array when all regions have one ABI, none otherwise.
+  void watch_regions() {
+    std::size_t first = 0;
+    for (auto& region : regions_) first += region.slot_watched() != nullptr ? 1 : 0;
+    if (first == regions_.size()) slots_.resize(first);
+    if (first == 0) prods_.resize(regions_.size());
+    for (std::size_t i = 0; i < regions_.size(); ++i) watch_again(i);
+  }
+
+  void watch_again(std::size_t i) noexcept {
+    if (!prods_.empty()) {
+      prods_[i] = regions_[i].prod_watched()->watch();
+    } else if (!slots_.empty()) {
+      slots_[i] = regions_[i].slot_watched()->watch();
+    }
+  }
+
   Sys* sys_;
   UniqueFd<Sys> epoll_;
   std::vector<UniqueFd<Sys>> eventfds_;
   std::vector<FaultRegion<Sys>> regions_;
+  std::vector<ProdWatch> prods_;
+  std::vector<SlotWatch> slots_;
   Nanos period_;
   Nanos last_ = 0;
   bool needs_backstop_ = false;

@@ -66,6 +66,51 @@ TEST_F(VfioFaultRegions, SurviveAnEpollThatFails) {
   EXPECT_EQ(regions->housekeeping(1'000'000), 0U);
 }
 
+TEST_F(VfioFaultRegions, NameARegionActiveFromItsRecordUntilItsLastOneIsPolled) {
+  for (const std::uint32_t abi : {1U, 2U}) {
+    SCOPED_TRACE(abi);
+    regions.reset();
+    devices.clear();
+    container.reset();
+    kernel.max_abi = abi;
+    kernel.abi = 0;
+    kernel.prod1 = kernel.cons1 = 0;
+    ASSERT_EQ(open_regions(), "");
+    poll();
+    for (std::uint64_t tag = 1; tag < 500; tag += 2) {  // several laps
+      ASSERT_EQ(regions->next_active(0, 1), 1U);
+      for (std::uint64_t t = tag; t < tag + 2; ++t) {
+        abi == 1 ? kernel.produce1(t) : kernel.produce2(t);
+      }
+      ASSERT_EQ(regions->next_active(0, 1), 0U);
+      ASSERT_EQ(poll(1).size(), 1U);
+      ASSERT_EQ(regions->next_active(0, 1), 0U);
+      ASSERT_EQ(poll(1).size(), 1U);
+      regions->commit(0);
+    }
+    EXPECT_EQ(regions->next_active(0, 1), 1U);
+    EXPECT_EQ(regions->next_active(1, 1), 1U);
+  }
+}
+
+TEST_F(VfioFaultRegions, NameARegionActiveWhenTheBackstopHasSomethingThatLooksLikeNothing) {
+  ASSERT_EQ(open_regions(vfio::AbiChoice::kAuto, {.backstop_period = 1000}), "");
+  poll();
+  for (std::uint32_t i = 0; i < FakeVfio::kEntries1; ++i) {
+    ASSERT_TRUE(kernel.produce1(7));
+    poll();
+    regions->housekeeping(2000 * (i + 1));
+    poll();
+    regions->commit(0);
+  }
+  ASSERT_TRUE(kernel.produce1(7));  // every byte as a lap ago
+  EXPECT_EQ(regions->next_active(0, 1), 1U);
+  EXPECT_EQ(regions->housekeeping(1'000'000), 1U);
+  EXPECT_EQ(regions->next_active(0, 1), 0U);
+  EXPECT_EQ(poll().size(), 1U);
+  EXPECT_EQ(regions->next_active(0, 1), 1U);
+}
+
 TEST_F(VfioFaultRegions, AllocateNothingInAMillionPolls) {
   for (const std::uint32_t abi : {1U, 2U}) {
     regions.reset();
