@@ -142,8 +142,7 @@ class CommandDuty {
     if (left()) return work;
     if (policy_.due(now)) {
       ++work;
-      if (!submit_held()) return work;
-      now = clock_();
+      if (!submit_held(now)) return work;
       // What waited only for room (with ForwardEach: the SYNC behind its command) need not wait
       // for another round.
       complete(now);
@@ -234,14 +233,17 @@ class CommandDuty {
     return false;
   }
 
-  /// Submit what is due. returns  false: it failed, or a step said to leave
-  bool submit_held() noexcept {
-    if (!submit(policy_.take())) [[unlikely]] {
+  /// Submit what is due. `now` moves on by what that took.
+  /// returns  false: it failed, or a step said to leave
+  bool submit_held(Nanos& now) noexcept {
+    const bool submitted = submit(policy_.take(now));
+    now = clock_();
+    if (!submitted) [[unlikely]] {
       begin_resync(mode_);
       return false;
     }
     if (step(JournalStep::kCommandsSubmitted)) return false;
-    policy_.done();
+    policy_.done(now);
     return true;
   }
 
@@ -252,6 +254,7 @@ class CommandDuty {
     bool left = false;
     const std::size_t completed = syncs_.complete(
         covered, told_, now, [this](JournalStep at) noexcept { return step(at); }, left);
+    if (completed != 0) policy_.released(completed, now);
     if (syncs_.take_msi_abort()) gerror_due_ |= viommu::gerror::kMsiCmdqAbt;
     return completed;
   }

@@ -217,8 +217,7 @@ FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::drain(Nanos now) noe
   if (holds_operations()) {
     policy_.flush();
     if (!policy_.due(now)) return false;
-    if (!submit_held()) return false;
-    now = clock_();
+    if (!submit_held(now)) return false;
   }
   complete(now);
   return !gone() && !holds_operations() && refresh_ == 0;

@@ -55,8 +55,11 @@ class BatchUntilSync {
   [[nodiscard]] bool due(Nanos now) const noexcept {
     return closed_ || (count_ != 0 && now >= first_added_ + linger_);
   }
-  [[nodiscard]] std::span<const Operation> take() noexcept { return {operations_.data(), count_}; }
-  void done() noexcept { clear(); }
+  [[nodiscard]] std::span<const Operation> take(Nanos /*now*/) noexcept {
+    return {operations_.data(), count_};
+  }
+  void done(Nanos /*now*/) noexcept { clear(); }
+  void released(std::size_t /*syncs*/, Nanos /*now*/) noexcept {}
 
   void clear() noexcept {
     if (count_ != 0) slots_ = {};

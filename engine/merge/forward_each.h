@@ -23,10 +23,11 @@ class ForwardEach {
   void flush() noexcept {}
 
   [[nodiscard]] bool due(Nanos /*now*/) const noexcept { return held_; }
-  [[nodiscard]] std::span<const Operation> take() noexcept {
+  [[nodiscard]] std::span<const Operation> take(Nanos /*now*/) noexcept {
     return {&operation_, held_ ? 1U : 0U};
   }
-  void done() noexcept { held_ = false; }
+  void done(Nanos /*now*/) noexcept { held_ = false; }
+  void released(std::size_t /*syncs*/, Nanos /*now*/) noexcept {}
   void clear() noexcept { held_ = false; }
 
   [[nodiscard]] Position oldest(Position none) const noexcept { return held_ ? at_ : none; }

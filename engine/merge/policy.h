@@ -32,9 +32,11 @@ using Position = std::uint64_t;
 /// flush()        everything held now is due, in as many submissions as it takes; until then the
 ///                duty adds nothing
 /// due(now)       a submission starts now. Deadlines are judged here
-/// take()         the next submission: 1..kMaxSubmission operations in the order in which they have
+/// take(now)      the next submission: 1..kMaxSubmission operations in the order in which they have
 ///                to take effect; valid until done() or clear(). The duty submits it at once
-/// done()         what take() gave took effect: it is covered
+/// done(now)      what take() gave took effect: it is covered. From take() to done() passed what a
+///                submission costs
+/// released(n,now) n >= 1 CMD_SYNCs were told done: whoever waited for them goes on
 /// clear()        everything held is covered by other means, or dropped
 /// oldest(none)   position of the oldest command with an operation that is not covered; `none` when
 ///                there is nothing left
@@ -55,9 +57,11 @@ concept SubmissionPolicy = requires(P& p, const P& c, const Operation& op, Posit
   noexcept->std::same_as<void>;
   { c.due(now) }
   noexcept->std::same_as<bool>;
-  { p.take() }
+  { p.take(now) }
   noexcept->std::same_as<std::span<const Operation>>;
-  { p.done() }
+  { p.done(now) }
+  noexcept->std::same_as<void>;
+  { p.released(std::size_t{1}, now) }
   noexcept->std::same_as<void>;
   { p.clear() }
   noexcept->std::same_as<void>;

@@ -27,9 +27,9 @@ Operation cfgi_cd(std::uint32_t sid) {
 }
 
 std::vector<Operation> submit(auto& policy) {
-  const std::span<const Operation> taken = policy.take();
+  const std::span<const Operation> taken = policy.take(0);
   std::vector<Operation> out(taken.begin(), taken.end());
-  policy.done();
+  policy.done(0);
   return out;
 }
 
@@ -45,7 +45,7 @@ TEST(ForwardEach, SubmitsEachCommandByItself) {
   EXPECT_EQ(policy.room(), 0U);
   EXPECT_TRUE(policy.due(0));
   EXPECT_EQ(policy.oldest(kNone), 7U);
-  EXPECT_EQ(policy.take().size(), 1U);
+  EXPECT_EQ(policy.take(0).size(), 1U);
   EXPECT_EQ(policy.oldest(kNone), 7U) << "taken is not yet done";
   EXPECT_EQ(submit(policy), std::vector{tlbi_va(0x1000)});
   EXPECT_EQ(policy.oldest(kNone), kNone);
@@ -133,9 +133,9 @@ TEST(BatchUntilSync, TellsTheOldestCommandUntilItTookEffect) {
   policy.add(tlbi_va(0x1000), 41, 0);
   policy.add(tlbi_va(0x2000), 42, 0);
   policy.add_sync(43, 0);
-  (void)policy.take();
+  (void)policy.take(0);
   EXPECT_EQ(policy.oldest(kNone), 41U);
-  policy.done();
+  policy.done(0);
   EXPECT_EQ(policy.oldest(kNone), kNone);
 }
 
