@@ -97,6 +97,7 @@ class CommandDuty {
   [[nodiscard]] const CommandCounters& counters() const noexcept { return counters_; }
   /// CMD_SYNC: first fetch until told done, ns.
   [[nodiscard]] const Histogram& latency() const noexcept { return syncs_.latency(); }
+  [[nodiscard]] const Policy& policy() const noexcept { return policy_; }
   [[nodiscard]] const Stage1Control& stage1() const noexcept { return stage1_; }
 
  private:

@@ -10,12 +10,6 @@
 
 namespace faultline::engine {
 
-// Counters have one writer, the owning shard; anybody may load_relaxed() them.
-
-inline void tally(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
-  store_relaxed(counter, counter + by);
-}
-
 /// Of one device of one guest. Every record polled is in exactly one of delivered, discarded,
 /// dropped_full and untranslatable.
 struct alignas(kCacheLine) EventDeviceCounters {

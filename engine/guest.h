@@ -18,6 +18,8 @@
 #include "engine/journal.h"
 #include "engine/merge/batch_until_sync.h"
 #include "engine/merge/forward_each.h"
+#include "engine/merge/merge.h"
+#include "engine/merge/plan_audit.h"
 #include "engine/merge/planted.h"
 #include "engine/messages.h"
 #include "engine/shard.h"
@@ -40,13 +42,16 @@ struct DutyTypes {
   template <class Policy>
   using Command = CommandDuty<Sink, Policy, Hook>;
 
-  using Commands = std::variant<std::unique_ptr<Command<merge::BatchUntilSync>>,
-                                std::unique_ptr<Command<merge::ForwardEach>>,
-                                std::unique_ptr<Command<merge::DropTlbi<merge::BatchUntilSync>>>,
-                                std::unique_ptr<Command<merge::EarlySync>>>;
-  using CoreShard =
-      Shard<Event, Command<merge::BatchUntilSync>, Command<merge::ForwardEach>,
-            Command<merge::DropTlbi<merge::BatchUntilSync>>, Command<merge::EarlySync>>;
+  template <class... Policies>
+  struct Of {
+    using Commands = std::variant<std::unique_ptr<Command<Policies>>...>;
+    using CoreShard = Shard<Event, Command<Policies>...>;
+  };
+  using All = Of<merge::Merge, merge::BatchUntilSync, merge::ForwardEach,
+                 merge::DropTlbi<merge::Merge>, merge::DropTlbi<merge::BatchUntilSync>,
+                 merge::EarlySync<merge::Merge>, merge::EarlySync<merge::BatchUntilSync>>;
+  using Commands = typename All::Commands;
+  using CoreShard = typename All::CoreShard;
 };
 
 /// One guest inside the engine: its memory, its rings, its two duties and its cold work.
@@ -135,19 +140,41 @@ class Guest {
     setup.features = features_;
     setup.rings = &rings_;
     setup.journal = journal_;
-    const auto make = [&]<class Policy>(std::type_identity<Policy>) {
+    const auto make = [&]<class Policy>(const Policy& policy) {
       using Command = typename Types::template Command<Policy>;
-      command_ = std::make_unique<Command>(setup, sink_, Policy{}, hook);
+      command_ = std::make_unique<Command>(setup, sink_, policy, hook);
+    };
+    // An error planted in forward-each is that of batch-until-sync.
+    const auto make_planted = [&](auto planted) {
+      if (spec_.policy == PolicyKind::kMerge) {
+        planted.template operator()<merge::Merge>(merge_setup());
+      } else {
+        planted.template operator()<merge::BatchUntilSync>();
+      }
     };
     if (plant == Plant::kDropTlbi) {
-      make(std::type_identity<merge::DropTlbi<merge::BatchUntilSync>>{});
+      make_planted([&]<class Policy>(const auto&... s) { make(merge::DropTlbi<Policy>(s...)); });
     } else if (plant == Plant::kEarlySync) {
-      make(std::type_identity<merge::EarlySync>{});
+      make_planted([&]<class Policy>(const auto&... s) { make(merge::EarlySync<Policy>(s...)); });
     } else if (spec_.policy == PolicyKind::kForwardEach) {
-      make(std::type_identity<merge::ForwardEach>{});
+      make(merge::ForwardEach{});
+    } else if (spec_.policy == PolicyKind::kBatchUntilSync) {
+      make(merge::BatchUntilSync{});
     } else {
-      make(std::type_identity<merge::BatchUntilSync>{});
+      make(merge::Merge(merge_setup()));
     }
+  }
+  merge::MergeSetup merge_setup() {
+    merge::MergeSetup setup;
+    setup.options = spec_.merge;
+    setup.caps = sink_.caps();
+    setup.sole_granule = features_.granule_4k && !features_.granule_16k && !features_.granule_64k;
+    if (spec_.merge.audit_every != 0) {
+      audit_ = std::make_unique<merge::PlanAudit>(spec_.merge, setup.caps, setup.sole_granule,
+                                                  spec_.name);
+      setup.audit = audit_.get();
+    }
+    return setup;
   }
 
   void answer(const Stage1Done& done) noexcept {
@@ -167,6 +194,7 @@ class Guest {
   Journal* journal_;
   GuestRings rings_;
   std::unique_ptr<typename Types::Event> event_;
+  std::unique_ptr<merge::PlanAudit> audit_;  ///< of command_'s policy; null: none
   typename Types::Commands command_;
   std::atomic<bool> cold_busy_{false};
 };
@@ -187,6 +215,9 @@ GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
   std::visit(
       [&](const auto& duty) {
         copy_counters(out.commands, duty->counters());
+        if constexpr (requires { duty->policy().counters(); }) {
+          copy_counters(out.merge, duty->policy().counters());
+        }
         out.sync_ns.merge(duty->latency());
       },
       command_);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/merge/options.h"
 #include "kernel/base/units.h"
 
 namespace faultline::engine {
@@ -17,7 +18,7 @@ enum class RegisterMode : std::uint8_t {
 };
 
 /// Which rule makes submissions of commands.
-enum class PolicyKind : std::uint8_t { kForwardEach, kBatchUntilSync };
+enum class PolicyKind : std::uint8_t { kForwardEach, kBatchUntilSync, kMerge };
 
 struct MemoryRegion {
   Gpa gpa;
@@ -38,7 +39,8 @@ struct GuestSpec {
   std::vector<MemoryRegion> memory;
   Gpa registers;  ///< of the 128 KiB register page
   RegisterMode mode = RegisterMode::kExitless;
-  PolicyKind policy = PolicyKind::kBatchUntilSync;
+  PolicyKind policy = PolicyKind::kMerge;
+  merge::MergeOptions merge;  ///< of kMerge
   std::vector<DeviceSpec> devices;
   int evtq_eventfd = -1;        ///< signalled for the event queue's interrupt; -1: none
   int gerror_eventfd = -1;      ///< signalled for GERROR; -1: none

@@ -9,6 +9,7 @@
 #include "engine/command_counters.h"
 #include "engine/event_counters.h"
 #include "engine/guest_spec.h"
+#include "engine/merge/counters.h"
 #include "engine/shard.h"
 #include "kernel/base/histogram.h"
 #include "kernel/base/shared.h"
@@ -34,13 +35,14 @@ struct DeviceSnapshot {
 
 struct GuestSnapshot {
   std::string name;
-  PolicyKind policy = PolicyKind::kBatchUntilSync;
+  PolicyKind policy = PolicyKind::kMerge;
   RegisterMode mode = RegisterMode::kExitless;
   std::size_t event_shard = 0;
   std::size_t command_shard = 0;
   bool detached = false;  ///< its memory went away: nothing is served any more
   EventGuestCounters events;
   CommandCounters commands;
+  merge::MergeCounters merge;            ///< all 0 with another policy
   std::uint64_t interrupts = 0;          ///< raised for the event queue
   std::uint64_t interrupts_unheard = 0;  ///< of these: there was no way to tell anybody
   std::uint32_t evtq_depth = 0;          ///< events that the guest has not consumed

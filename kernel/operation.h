@@ -53,10 +53,13 @@ struct Stage1Config {
 ///             assumed of any operation (the kernel's own count is never trusted)
 /// calls       ioctls made
 /// host_syncs  CMD_SYNCs which that cost the host, as far as the interface tells; else = calls
+/// atc_timeout with an error: all that failed is that a device did not answer an ATC invalidation
+///             in time. Every other operation took effect
 struct SubmitResult {
   int error = 0;
   std::uint32_t calls = 0;
   std::uint32_t host_syncs = 0;
+  bool atc_timeout = false;
 };
 
 /// What a sink's kernel can do, asked once at start.
@@ -65,7 +68,10 @@ struct SinkCaps {
   bool tlb_all = false;         ///< kTlbAll is one ioctl; else it is made of every ASID seen
   bool config_caches = false;   ///< kCfgCd/kCfgCdAll are ioctls; else stage 1 is bound again
   bool atc = false;             ///< kAtcInv is an ioctl; else the kernel does it by itself
-  bool range = false;           ///< ranges reach the hardware as ranges
+  bool range = false;           ///< ranges reach the hardware as ranges (kernel/range_encoding.h)
+  /// Most pages of one kTlbVa that stay what they are; what is longer, the sink cuts or, with
+  /// tlb_all, makes everything of. 0: no limit
+  std::uint32_t max_pages = 0;
 };
 
 }  // namespace faultline

@@ -62,6 +62,12 @@ std::string to_json(const Description& d) {
       {"go", d.go},
       {"status", d.status},
       {"policy", static_cast<int>(d.choices.policy)},
+      {"merge_cap", d.choices.merge.cap},
+      {"merge_deadline", d.choices.merge.deadline},
+      {"merge_wait", d.choices.merge.wait},
+      {"merge_linger", static_cast<int>(d.choices.merge.linger)},
+      {"assume_nonglobal", d.choices.merge.assume_nonglobal},
+      {"audit_merge", d.choices.merge.audit_every},
       {"abi", static_cast<int>(d.choices.abi)},
       {"shards", d.choices.shards},
       {"strict_cores", d.choices.strict_cores},
@@ -85,6 +91,12 @@ Result<Description> description_from_json(const std::string& text) {
     d.go = j.at("go");
     d.status = j.at("status");
     d.choices.policy = static_cast<engine::PolicyKind>(j.at("policy").get<int>());
+    d.choices.merge.cap = j.at("merge_cap");
+    d.choices.merge.deadline = j.at("merge_deadline");
+    d.choices.merge.wait = j.at("merge_wait");
+    d.choices.merge.linger = static_cast<merge::LingerMode>(j.at("merge_linger").get<int>());
+    d.choices.merge.assume_nonglobal = j.at("assume_nonglobal");
+    d.choices.merge.audit_every = j.at("audit_merge");
     d.choices.abi = static_cast<vfio::AbiChoice>(j.at("abi").get<int>());
     d.choices.shards = j.at("shards");
     d.choices.strict_cores = j.at("strict_cores");

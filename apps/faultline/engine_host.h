@@ -22,7 +22,8 @@ namespace faultline {
 
 /// How the engine of a run is started.
 struct EngineChoices {
-  engine::PolicyKind policy = engine::PolicyKind::kBatchUntilSync;
+  engine::PolicyKind policy = engine::PolicyKind::kMerge;
+  merge::MergeOptions merge;
   vfio::AbiChoice abi = vfio::AbiChoice::kAuto;
   engine::Plant plant = engine::Plant::kNone;
   unsigned shards = 0;
@@ -82,8 +83,8 @@ class EngineHost {
       auto sources = wirings[g]->sources(choices.abi, journals[g]);
       if (!sources) return fail(std::move(sources.error()), guests[g].name);
       host->abi_ = sources->abi(0);
-      auto ok = host->engine_->add_guest(spec_of(guests[g], choices.policy), std::move(*sources),
-                                         wirings[g]->sink(), journals[g]);
+      auto ok = host->engine_->add_guest(spec_of(guests[g], choices.policy, choices.merge),
+                                         std::move(*sources), wirings[g]->sink(), journals[g]);
       if (!ok) return tl::unexpected(ok.error());
     }
     if (auto ok = host->engine_->start(plan, engine::on_lcores(*host->lcores_)); !ok) {

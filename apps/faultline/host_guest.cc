@@ -74,13 +74,15 @@ void close_descriptors(HostGuest& guest) noexcept {
   }
 }
 
-engine::GuestSpec spec_of(const HostGuest& guest, engine::PolicyKind policy) {
+engine::GuestSpec spec_of(const HostGuest& guest, engine::PolicyKind policy,
+                          const merge::MergeOptions& merge) {
   engine::GuestSpec spec;
   spec.name = guest.name;
   spec.memory.push_back({HostGuest::kBase, guest.bytes, guest.memory, guest.memfd});
   spec.registers = guest.registers();
   spec.mode = engine::RegisterMode::kExitless;
   spec.policy = policy;
+  spec.merge = merge;
   for (const HostDevice& d : guest.devices) spec.devices.push_back({d.name, d.vsid});
   spec.evtq_eventfd = guest.evtq_eventfd;
   spec.gerror_eventfd = guest.gerror_eventfd;

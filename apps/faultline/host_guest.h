@@ -54,6 +54,7 @@ Result<void> make_descriptors(HostGuest& guest);
 void close_descriptors(HostGuest& guest) noexcept;
 
 /// How the engine is told of it.
-engine::GuestSpec spec_of(const HostGuest& guest, engine::PolicyKind policy);
+engine::GuestSpec spec_of(const HostGuest& guest, engine::PolicyKind policy,
+                          const merge::MergeOptions& merge = {});
 
 }  // namespace faultline

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "engine/merge/options.h"
+
 namespace CLI {
 class App;
 }
@@ -20,7 +22,10 @@ struct RunOptions {
   unsigned guests = 1;
   unsigned devices = 2;  ///< of each guest
   unsigned shards = 0;   ///< 0: as many as placement finds cores for
-  std::string policy = "batch-until-sync";
+  std::string policy = "merge";
+  merge::MergeOptions merge;  ///< of the policy merge
+  std::string linger = "auto";
+  double merge_deadline_us = 1000;
   std::string abi = "auto";
   std::string kernel = "soft";
   std::string rate = "fast";

@@ -26,18 +26,21 @@ class DropTlbi : public Policy {
   unsigned tlb_operations_ = 0;
 };
 
-/// Collects as BatchUntilSync does, but lets every SYNC complete at once and submits only when full
-/// or kDelay later.
-class EarlySync : public BatchUntilSync {
+/// `Policy`, but it lets every SYNC complete at once and submits only when full or kDelay later.
+template <SubmissionPolicy Policy>
+class EarlySync : public Policy {
  public:
   static constexpr Nanos kDelay = 2'000'000;
 
-  EarlySync() noexcept : BatchUntilSync(kDelay) {}
+  /// setup  what Policy needs besides how long it waits
+  template <class... Setup>
+  explicit EarlySync(const Setup&... setup) noexcept : Policy(setup..., kDelay) {}
 
   void add_sync(Position /*at*/, Nanos /*now*/) noexcept {}
   [[nodiscard]] Position oldest(Position none) const noexcept { return none; }
 };
 
-static_assert(SubmissionPolicy<DropTlbi<BatchUntilSync>> && SubmissionPolicy<EarlySync>);
+static_assert(SubmissionPolicy<DropTlbi<BatchUntilSync>> &&
+              SubmissionPolicy<EarlySync<BatchUntilSync>>);
 
 }  // namespace faultline::merge

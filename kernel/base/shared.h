@@ -39,6 +39,11 @@ inline void store_release(T& at, T value) noexcept {
   std::atomic_ref<T>(at).store(value, std::memory_order_release);
 }
 
+/// Count. A counter has one writer, the thread that owns it; anybody may load_relaxed() it.
+inline void tally(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
+  store_relaxed(counter, counter + by);
+}
+
 /// For store-load races (publish, then look whether the reader slept): a full barrier.
 template <class T>
 inline T exchange_seq_cst(T& at, T value) noexcept {

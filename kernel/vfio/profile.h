@@ -12,6 +12,10 @@ namespace faultline::vfio {
 /// The documented interface has them all; the v7 code refuses all three (UAPI facts: IOTLB at any
 /// other granularity is -EINVAL, the two other caches are -ENOENT).
 struct KernelProfile {
+  /// One call makes the host do one TLBI per granule with its lock held; a sink cuts what is
+  /// longer.
+  static constexpr std::uint32_t kMostGranules = 512;
+
   bool tlb_domain = false;  ///< IOTLB at DOMAIN granularity
   bool cd_cache = false;    ///< PASID cache: context descriptors
   bool dev_iotlb = false;   ///< DEV_IOTLB: the devices' own caches
@@ -26,7 +30,8 @@ struct KernelProfile {
             .tlb_all = tlb_domain,
             .config_caches = cd_cache,
             .atc = dev_iotlb,
-            .range = false};
+            .range = false,
+            .max_pages = kMostGranules};
   }
 
   /// One line for the operator.

@@ -98,8 +98,7 @@ class Sink {
   }
 
  private:
-  // One call makes the host do one TLBI per granule with its lock held; more than this is cut.
-  static constexpr std::uint64_t kMostGranules = 512;
+  static constexpr std::uint64_t kMostGranules = KernelProfile::kMostGranules;
 
   struct Bound {
     explicit Bound(const Target& t) : container(t.container) {}

@@ -148,12 +148,13 @@ TEST(Planted, DropsEveryThirdTlbOperationAndNothingElse) {
 }
 
 TEST(Planted, LetsASyncCompleteBeforeItsSubmission) {
-  EarlySync policy;
+  using Early = EarlySync<BatchUntilSync>;
+  Early policy;
   policy.add(tlbi_va(0x1000), 0, 0);
   policy.add_sync(1, 0);
   EXPECT_EQ(policy.oldest(kNone), kNone);
-  EXPECT_FALSE(policy.due(EarlySync::kDelay - 1));
-  EXPECT_TRUE(policy.due(EarlySync::kDelay));
+  EXPECT_FALSE(policy.due(Early::kDelay - 1));
+  EXPECT_TRUE(policy.due(Early::kDelay));
   EXPECT_EQ(submit(policy).size(), 1U);
 }
 

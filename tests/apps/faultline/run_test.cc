@@ -131,7 +131,7 @@ TEST(Run, WritesTheResultAsJson) {
     for (const auto& number : json["latency_ns"][which]) EXPECT_TRUE(number.is_number_unsigned());
     EXPECT_GT(json["latency_ns"][which]["count"], 0);
   }
-  EXPECT_EQ(json["policy"], "batch-until-sync");
+  EXPECT_EQ(json["policy"], "merge");
   EXPECT_EQ(json["abi"], 1);
   EXPECT_EQ(json["guests"], 2);
   EXPECT_EQ(json["devices"], 1);
