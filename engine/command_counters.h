@@ -25,6 +25,7 @@ struct alignas(kCacheLine) CommandCounters {
   std::uint64_t failed_attaches = 0;   ///< not even abort could be set
   std::uint64_t illegal = 0;           ///< CERROR_ILL raised
   std::uint64_t aborts = 0;            ///< CERROR_ABT raised
+  std::uint64_t atc_timeouts = 0;      ///< CERROR_ATC_INV_SYNC raised
   std::uint64_t resyncs = 0;           ///< failures made good by invalidating all of the guest
   std::uint64_t blocked = 0;           ///< failures that ended in blocking the guest's devices
   std::uint64_t foreign_streams = 0;   ///< commands for a StreamID without a device: succeed

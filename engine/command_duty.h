@@ -2,6 +2,7 @@
 // hot path: from the guest's command queue to the sink and back to CMD_SYNC.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -60,7 +61,7 @@ template <InvalidationSink Sink, merge::SubmissionPolicy Policy, StepHook Hook =
 class CommandDuty {
  public:
   /// Commands handled in one round at most.
-  static constexpr std::size_t kBurst = 64;
+  static constexpr std::size_t kBurst = 256;
 
   CommandDuty(const CommandDutySetup& setup, Sink& sink, Policy policy = Policy{},
               Hook hook = Hook{}, Clock clock = Clock{}) noexcept;
@@ -200,6 +201,10 @@ class CommandDuty {
     switch (command.opcode) {
       case viommu::Opcode::kSync:
         if (syncs_.full()) return false;
+        if (atc_late_) [[unlikely]] {
+          fail_here(viommu::CommandError::kAtcInvSync);
+          return false;
+        }
         if (holds_operations()) policy_.add_sync(handled_, now);
         syncs_.add(command, handled_, now);
         tally(counters_.syncs);
@@ -221,27 +226,29 @@ class CommandDuty {
     policy_.add(op, handled_, now);
   }
 
-  bool submit(std::span<const Operation> ops) noexcept {
+  SubmitResult submit(std::span<const Operation> ops) noexcept {
     const SubmitResult result = sink_->submit(ops);
     tally(counters_.submissions);
     tally(counters_.operations, ops.size());
     tally(counters_.ioctls, result.calls);
     tally(counters_.host_syncs, result.host_syncs);
-    if (result.error == 0) [[likely]] {
-      return true;
+    if (result.error != 0) [[unlikely]] {
+      tally(counters_.failed_submissions);
     }
-    tally(counters_.failed_submissions);
-    return false;
+    return result;
   }
 
   /// Submit what is due. `now` moves on by what that took.
   /// returns  false: it failed, or a step said to leave
   bool submit_held(Nanos& now) noexcept {
-    const bool submitted = submit(policy_.take(now));
+    const SubmitResult result = submit(policy_.take(now));
     now = clock_();
-    if (!submitted) [[unlikely]] {
-      begin_resync(mode_);
-      return false;
+    if (result.error != 0) [[unlikely]] {
+      if (!result.atc_timeout) {
+        begin_resync(mode_);
+        return false;
+      }
+      begin_atc_error();
     }
     if (step(JournalStep::kCommandsSubmitted)) return false;
     policy_.done(now);
@@ -250,7 +257,7 @@ class CommandDuty {
 
   /// Tell the guest what took effect. returns  SYNCs completed
   std::size_t complete(Nanos now) noexcept {
-    const merge::Position covered = policy_.oldest(handled_);
+    const merge::Position covered = std::min(policy_.oldest(handled_), stop_at_);
     if (covered == told_ || !queue_.enabled() || gone()) return 0;
     bool left = false;
     const std::size_t completed = syncs_.complete(
@@ -272,6 +279,7 @@ class CommandDuty {
   void serve_config(Nanos now) noexcept;
   void serve_error(Nanos now) noexcept;
   bool serve_stopped() noexcept;
+  void begin_atc_error() noexcept;
   void begin_resync(Mode then) noexcept;
   void serve_resync(Nanos now) noexcept;
   void serve_blocking(Nanos now) noexcept;
@@ -291,13 +299,15 @@ class CommandDuty {
   Mode mode_ = Mode::kRunning;
   Mode then_ = Mode::kRunning;  ///< after a resync
   viommu::CommandError error_ = viommu::CommandError::kNone;
-  bool binding_ = false;          ///< kConfig: the cold lane was asked
-  std::uint32_t gerror_due_ = 0;  ///< bits to raise beside the command error
-  std::uint32_t epoch_ = 0;       ///< of the queue that the positions below are of
-  merge::Position handled_ = 0;   ///< commands handed over, or done with
-  merge::Position told_ = 0;      ///< commands that CMDQ_CONS has passed
-  DeviceSet config_ = 0;          ///< kConfig: devices of the CFGI_STE at head_
-  DeviceSet refresh_ = 0;         ///< of the CFGI_STE at head_: contexts still to be invalidated
+  bool binding_ = false;             ///< kConfig: the cold lane was asked
+  bool atc_late_ = false;            ///< the next SYNC is to be told of an ATC timeout
+  std::uint32_t gerror_due_ = 0;     ///< bits to raise beside the command error
+  std::uint32_t epoch_ = 0;          ///< of the queue that the positions below are of
+  merge::Position handled_ = 0;      ///< commands handed over, or done with
+  merge::Position told_ = 0;         ///< commands that CMDQ_CONS has passed
+  merge::Position stop_at_ = kNone;  ///< CMDQ_CONS does not pass this command
+  DeviceSet config_ = 0;             ///< kConfig: devices of the CFGI_STE at head_
+  DeviceSet refresh_ = 0;            ///< of the CFGI_STE at head_: contexts still to be invalidated
   std::size_t head_ = 0;
   std::size_t tail_ = 0;
   std::array<viommu::RawCommand, kBuffer> buffer_{};  ///< [head_, tail_): copied, not handled

@@ -78,6 +78,8 @@ FAULTLINE_RARE std::size_t CommandDuty<Sink, Policy, Hook, Clock>::serve_registe
 FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::forget_queue() noexcept {
   policy_.clear();
   syncs_.clear();
+  stop_at_ = kNone;
+  atc_late_ = false;
   queue_.rewind();
   handled_ = told_;
   head_ = tail_ = 0;
@@ -101,7 +103,12 @@ FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::handle_rare(
       tally(counters_.prefetches);
       return true;
     default:
-      // PRI_RESP, RESUME, STALL_TERM: nothing of the guest's waits for an answer.
+      // PRI_RESP, RESUME, STALL_TERM: nothing of the guest's waits for an answer. But what they
+      // let go on must not find what the commands before them remove.
+      if (holds_operations()) {
+        policy_.flush();
+        return false;
+      }
       tally(counters_.responses);
       return true;
   }
@@ -225,7 +232,7 @@ FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::drain(Nanos now) noe
 
 FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::serve_config(Nanos now) noexcept {
   if (!binding_) {
-    if (!drain(now)) return;
+    if (!drain(now) || mode_ != Mode::kConfig) return;
     const DeviceSet changed = stage1_.changed(config_);
     config_ &= ~changed;
     stage1_.begin(changed);
@@ -251,6 +258,8 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::serve_config(Nanos n
 /// CONS points at the failing command, then GERROR says so, then the guest is waited for.
 FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::serve_error(Nanos now) noexcept {
   if (!drain(now) || link_.busy()) return;
+  // Behind the SYNC that fails everything begins anew.
+  if (stop_at_ != kNone) forget_queue();
   const std::uint32_t cons = queue_.cons_register(error_);
   journal_.set_cons(cons);
   journal_.set_error_token(link_.next_token());
@@ -258,7 +267,9 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::serve_error(Nanos no
   page_.release(viommu::Reg32::kCmdqCons, cons);
   if (step(JournalStep::kErrorPublished)) return;
   link_.send({.kind = ToEventDuty::Kind::kRaiseGerror, .bits = viommu::gerror::kCmdq});
-  tally(error_ == viommu::CommandError::kIllegal ? counters_.illegal : counters_.aborts);
+  tally(error_ == viommu::CommandError::kIllegal      ? counters_.illegal
+        : error_ == viommu::CommandError::kAtcInvSync ? counters_.atc_timeouts
+                                                      : counters_.aborts);
   mode_ = Mode::kRaising;
 }
 
@@ -275,6 +286,20 @@ FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::serve_stopped() noex
   return true;
 }
 
+/// A device did not answer an ATC invalidation in time; all else that was submitted took effect.
+/// The first SYNC behind it fails. What is behind that one is fetched and submitted again, so
+/// another SYNC that waits for the same submission is told of its own invalidations.
+FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::begin_atc_error() noexcept {
+  if (stop_at_ != kNone) return;
+  const merge::Position sync = syncs_.first_from(policy_.oldest(handled_), kNone);
+  if (sync == kNone) {
+    atc_late_ = true;
+    return;
+  }
+  stop_at_ = sync;
+  fail_here(viommu::CommandError::kAtcInvSync);
+}
+
 FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::begin_resync(Mode then) noexcept {
   then_ = then;
   mode_ = Mode::kResync;
@@ -285,7 +310,7 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::begin_resync(Mode th
 FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::serve_resync(Nanos now) noexcept {
   const std::span<const Operation> ops = recovery_.next();
   if (!ops.empty()) {
-    if (!submit(ops)) {
+    if (submit(ops).error != 0) {
       stage1_.set_blocked(true);
       stage1_.begin(stage1_.all());
       mode_ = Mode::kBlocking;

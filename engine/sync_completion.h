@@ -66,6 +66,15 @@ class SyncCompletion {
                                      sync.signal == viommu::SyncSignal::kInterrupt};
   }
 
+  /// Position of the first SYNC not before `at`; `none` when there is none. cost: O(pending)
+  [[nodiscard]] merge::Position first_from(merge::Position at,
+                                           merge::Position none) const noexcept {
+    for (std::size_t i = head_; i != tail_; ++i) {
+      if (pending_[i % kCapacity].at >= at) return pending_[i % kCapacity].at;
+    }
+    return none;
+  }
+
   /// Everything before `covered` took effect: complete the SYNCs there, then let CONS pass.
   ///
   /// told     commands that CONS has passed; moved on to `covered`

@@ -44,13 +44,17 @@ class InvalidationSet {
 
   /// Position of the oldest command in the set. Requires !empty().
   [[nodiscard]] Position oldest() const noexcept { return stage_[first_].oldest; }
+  /// When it was added. Requires !empty().
+  [[nodiscard]] Nanos since() const noexcept { return stage_[first_].since; }
+  /// SYNCs that wait for something in the set.
+  [[nodiscard]] std::size_t syncs() const noexcept { return syncs_; }
 
   /// Requires room() > 0.
   ///
   /// join  an address range that continues the one added before it makes that one longer
-  Added add(const Operation& op, Position at, bool join) noexcept {
+  Added add(const Operation& op, Position at, Nanos now, bool join) noexcept {
     const Cache kind = cache_of(op.kind);
-    if (!fits(kind)) open(kind, at);
+    if (!fits(kind)) open(kind, at, now);
     Stage& stage = stage_[stages_ - 1];
     stage.last_kind = kind;
     stage.last_segment = segment_;
@@ -86,8 +90,12 @@ class InvalidationSet {
     return Added::kNew;
   }
 
-  /// A SYNC was queued.
-  void add_sync() noexcept { ++segment_; }
+  /// A SYNC was queued. Requires !empty().
+  void add_sync() noexcept {
+    ++segment_;
+    ++stage_[stages_ - 1].syncs;
+    ++syncs_;
+  }
 
   /// The oldest stages, as many as may go in one submission. They take no more operations.
   std::size_t seal_front() noexcept {
@@ -111,12 +119,12 @@ class InvalidationSet {
   }
   /// What seal_front() named is covered.
   void remove_front() noexcept {
-    first_ = sealed_;
+    for (; first_ != sealed_; ++first_) syncs_ -= stage_[first_].syncs;
     if (empty()) clear();
   }
 
   void clear() noexcept {
-    count_ = first_ = stages_ = sealed_ = 0;
+    count_ = first_ = stages_ = sealed_ = syncs_ = 0;
     generation_ = (generation_ + 1) & 0xffffU;
     if (generation_ == 0) [[unlikely]] {
       slots_ = {};
@@ -129,6 +137,8 @@ class InvalidationSet {
 
   struct Stage {
     Position oldest = 0;
+    Nanos since = 0;
+    std::size_t syncs = 0;            ///< behind its last operation
     std::uint64_t first_segment = 0;  ///< SYNCs before its first operation, since construction
     std::uint64_t last_segment = 0;
     std::uint16_t begin = 0;  ///< [begin, end) of operations_
@@ -143,10 +153,12 @@ class InvalidationSet {
     if (s.first_kind == kind && s.last_kind == kind) return true;
     return s.last_kind <= kind && s.first_segment == segment_;
   }
-  void open(Cache kind, Position at) noexcept {
+  void open(Cache kind, Position at, Nanos now) noexcept {
     Stage& s = stage_[stages_++];
     ++opened_;
     s.oldest = at;
+    s.since = now;
+    s.syncs = 0;
     s.first_segment = segment_;
     s.begin = s.end = static_cast<std::uint16_t>(count_);
     s.first_kind = s.last_kind = kind;
@@ -170,6 +182,7 @@ class InvalidationSet {
   std::size_t first_ = 0;   ///< stages [first_, stages_) are held
   std::size_t sealed_ = 0;  ///< stages below take no more operations
   std::size_t stages_ = 0;
+  std::size_t syncs_ = 0;
   std::uint64_t segment_ = 0;
   std::uint64_t opened_ = 0;
   std::uint32_t generation_ = 1;

@@ -46,14 +46,13 @@ class Merge {
   [[nodiscard]] std::size_t room() const noexcept { return flushed_ ? 0 : set_.room(); }
 
   void add(const Operation& op, Position at, Nanos now) noexcept {
-    if (set_.empty()) first_added_ = now;
     tally(counters_.operations);
     InvalidationSet::Added added = InvalidationSet::Added::kNew;
     if (op.kind == OperationKind::kTlbVa && tlb_.too_long(op)) [[unlikely]] {
       tally(counters_.widened_size);
-      added = set_.add(Operation{}, at, false);
+      added = set_.add(Operation{}, at, now, false);
     } else {
-      added = set_.add(op, at, tlb_.joins(op));
+      added = set_.add(op, at, now, tlb_.joins(op));
     }
     if (audit_ != nullptr) [[unlikely]] {
       audit_->note(op, at, set_.opened());
@@ -63,23 +62,23 @@ class Merge {
   }
 
   void add_sync(Position at, Nanos now) noexcept {
+    if (set_.empty()) return;
     set_.add_sync();
     last_sync_ = at;
-    ++syncs_;
-    linger_.sync(syncs_, now);
+    linger_.sync(set_.syncs(), now);
   }
   void flush() noexcept { flushed_ = !set_.empty(); }
 
   [[nodiscard]] bool due(Nanos now) const noexcept {
     if (set_.empty()) return false;
     if (next_ != plan_.size() || room() == 0) return true;
-    if (syncs_ != 0 && set_.oldest() < last_sync_) return !linger_.waiting(syncs_, now);
-    return now >= first_added_ + wait_;
+    if (set_.oldest() < last_sync_) return !linger_.waiting(set_.syncs(), now);
+    return now >= set_.since() + wait_;
   }
 
   [[nodiscard]] std::span<const Operation> take(Nanos now) noexcept {
     if (next_ == plan_.size()) {
-      linger_.over(syncs_, counters_);
+      linger_.over(set_.syncs(), counters_);
       make_plan();
     }
     started_ = now;
@@ -93,20 +92,18 @@ class Merge {
     next_ = 0;
     plan_.clear();
     set_.remove_front();
-    // What is left has waited for this submission, not for a SYNC.
-    first_added_ = now;
     if (set_.empty()) flushed_ = false;
   }
 
   void released(std::size_t syncs, Nanos now) noexcept {
-    syncs_ = set_.empty() ? 0 : syncs_ - std::min(syncs_, syncs);
-    linger_.released(syncs, syncs_, now, counters_);
+    linger_.released(syncs, set_.syncs(), now, counters_);
   }
 
   void clear() noexcept {
     set_.clear();
     plan_.clear();
-    next_ = syncs_ = 0;
+    next_ = 0;
+    last_sync_ = 0;
     flushed_ = false;
     linger_.clear();
     if (audit_ != nullptr) [[unlikely]] {
@@ -147,11 +144,9 @@ class Merge {
   }
 
   Nanos wait_;
-  Nanos first_added_ = 0;
   Nanos started_ = 0;
-  Position last_sync_ = 0;
-  std::size_t syncs_ = 0;  ///< held
-  std::size_t next_ = 0;   ///< operations of plan_ that took effect
+  Position last_sync_ = 0;  ///< behind the last SYNC something older may be held
+  std::size_t next_ = 0;    ///< operations of plan_ that took effect
   bool flushed_ = false;
   InvalidationSet set_;
   Plan plan_;

@@ -36,16 +36,17 @@ class TlbPlanner {
     // A one-operation sink says any count; an array of commands only what a range can.
     joins_ = !model_.array || caps.range;
     cut_.encode = model_.array && caps.range;
-    // Without an operation for everything a sink makes it of the ASIDs, which leaves global
-    // entries.
-    all_covers_ = caps.tlb_all || options.assume_nonglobal;
+    // Without an operation for everything a sink makes it of the ASIDs that it knows, which leaves
+    // global entries, and perhaps others.
+    all_covers_ = caps.tlb_all;
     most_ = caps.tlb_all ? caps.max_pages : 0;
     cut_.most = model_.array ? 0 : most_;
   }
 
   /// Whether an address range may become part of a longer one.
   [[nodiscard]] bool joins(const Operation& op) const noexcept {
-    return joins_ && (sole_granule_ || !cut_.encode || !without_granule(op));
+    return joins_ && (model_.array || op.kind == OperationKind::kTlbVa) &&
+           (sole_granule_ || !cut_.encode || !without_granule(op));
   }
   /// Whether the sink would make everything of it anyway.
   [[nodiscard]] bool too_long(const Operation& op) const noexcept {
@@ -70,7 +71,12 @@ class TlbPlanner {
     return op.granule_log2 == 12 && op.pages == 1 && op.ttl == 0;
   }
   [[nodiscard]] bool touching(std::uint64_t group) const noexcept {
-    return joins_ && group >> kGranuleShift != kUnknownGranule;
+    // What a one-operation sink makes of all ASIDs is no address range, or one for each of them.
+    return joins_ && group >> kGranuleShift != kUnknownGranule &&
+           (model_.array || (group & kByAsid) != 0);
+  }
+  [[nodiscard]] CutRule cut_of(const Range& r) const noexcept {
+    return touching(r.group) ? cut_ : CutRule{};
   }
   static std::uint64_t all_asids(std::uint64_t group) noexcept {
     return (group & kByAsid) != 0 ? group & ~(2 * kByAsid - 1) : group;
@@ -89,7 +95,7 @@ class TlbPlanner {
   [[nodiscard]] Load load(const Ranges& ranges) const noexcept {
     Load l{asids_, 0};
     for (const Range& r : ranges.all()) {
-      l.operations += cut_.pieces(r);
+      l.operations += cut_of(r).pieces(r);
       l.pages += r.pages();
     }
     return l;
@@ -108,7 +114,7 @@ class TlbPlanner {
     const unsigned level = r.cls & 3U;
     // A level hint needs an address that starts a block of that level.
     const unsigned block = (3 - level) * (op.granule_log2 - 3U);
-    cut_.each(r.begin, r.end, [&](std::uint64_t begin, std::uint64_t pages) noexcept {
+    cut_of(r).each(r.begin, r.end, [&](std::uint64_t begin, std::uint64_t pages) noexcept {
       op.addr = begin << op.granule_log2;
       op.pages = pages;
       const bool aligned = (begin & ((std::uint64_t{1} << block) - 1)) == 0;
@@ -174,8 +180,11 @@ inline bool TlbPlanner::gather(std::span<const Operation> ops, MergeCounters& co
   const Ranges::Joined joined =
       ranges_.join_equal([this](std::uint64_t group) noexcept { return touching(group); });
   std::size_t inside = joined.inside;
-  if (!std::has_single_bit(classes) || (by_asid && of_all)) {
-    inside += ranges_.drop_covered(all_asids);
+  // A one-operation sink makes an invalidation of all ASIDs of those that it knows.
+  const bool wider = by_asid && of_all && model_.array;
+  if (!std::has_single_bit(classes) || wider) {
+    inside += ranges_.drop_covered(
+        [wider](std::uint64_t group) noexcept { return wider ? all_asids(group) : group; });
   }
   tally(counters.ranges_merged, joined.merged);
   tally(counters.duplicates, inside);

@@ -25,15 +25,15 @@ inline bool TlbPlanner::widen(MergeCounters& counters) noexcept {
     if (model_.array)
       joins = exact.operations > kMaxSubmission ? exact.operations % kMaxSubmission : 0;
     if (joins != 0) join_cheaply(joins, spare, counters);
+    if (model_.array && load(ranges_).operations > kMaxSubmission) {
+      (void)try_all_asids(asked_ + spare, counters);
+    }
     if (std::max(asked_, model_.tlb_entries) <= asked_ + spare) {
       (void)try_asids(counters);
       if (all_covers_ && model_.cost(1, 0) < cost(load(ranges_))) {
         tally(counters.widened_all);
         return true;
       }
-    }
-    if (model_.array && load(ranges_).operations > kMaxSubmission) {
-      (void)try_all_asids(asked_ + spare, counters);
     }
   }
   if (options_.deadline == 0 || cost(load(ranges_)) <= options_.deadline) return false;
@@ -129,16 +129,13 @@ inline bool TlbPlanner::try_all_asids(std::uint64_t most, MergeCounters& counter
     trial_.add(r);
   }
   if (asids < 2) return false;
-  trial_.sort_by_page();
-  const Ranges::Joined joined =
-      trial_.join_over([this](std::uint64_t group, std::uint64_t gap) noexcept {
-        return gap == 0 && touching(group);
-      });
+  trial_.sort_by_class();
+  trial_.join_equal([this](std::uint64_t group) noexcept { return touching(group); });
+  trial_.drop_covered([](std::uint64_t group) noexcept { return group; });
   const Load l = load(trial_);
   if (l.pages * asids > most || cost(l) >= cost(load(ranges_))) return false;
   ranges_ = trial_;
   tally(counters.widened_asids);
-  tally(counters.widened_leaf, joined.weaker);
   return true;
 }
 
@@ -149,11 +146,14 @@ inline bool TlbPlanner::meet_deadline(MergeCounters& counters) noexcept {
   constexpr std::uint64_t kAny = ~std::uint64_t{0};
   const auto late = [this] { return cost(load(ranges_)) > options_.deadline; };
   const auto join_enough = [&] {
-    const Load l = load(ranges_);
-    std::size_t joins = 1;
-    while (joins < l.operations && model_.cost(l.operations - joins, 0) > options_.deadline)
-      ++joins;
-    join_cheaply(joins, kAny, counters);
+    std::size_t most = load(ranges_).operations;
+    while (most > 1 && model_.cost(most, 0) > options_.deadline) --most;
+    // A joined range may take two operations: then half as many ranges.
+    for (const std::size_t ranges : {most, most / 2}) {
+      if (late() && ranges_.size() > ranges) {
+        join_cheaply(ranges_.size() - std::max<std::size_t>(ranges, 1), kAny, counters);
+      }
+    }
   };
   join_enough();
   if (!late()) return false;

@@ -38,6 +38,7 @@ std::uint64_t allocations_in_a_million_rounds() {
 TEST(CommandDutyAllocation, ThereIsNoneInAMillionRounds) {
   EXPECT_EQ(allocations_in_a_million_rounds<merge::BatchUntilSync>(), 0U);
   EXPECT_EQ(allocations_in_a_million_rounds<merge::ForwardEach>(), 0U);
+  EXPECT_EQ(allocations_in_a_million_rounds<merge::Merge>(), 0U);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "engine/command_duty.h"
 #include "engine/merge/batch_until_sync.h"
 #include "engine/merge/forward_each.h"
+#include "engine/merge/merge.h"
 
 // What a CommandDuty lives between: a kernel that keeps what it was told, a cold lane, an
 // EventDuty, guest memory, and a driver that writes registers and commands as Linux does.
@@ -36,6 +37,7 @@ struct FakeKernel {
   std::function<bool(std::size_t call)> fail_submit;  ///< call = how many came before
   std::function<bool(std::uint32_t device, const Stage1Config&)> refuse_stage1;
   std::function<void(std::span<const Operation>)> on_submit;
+  std::function<bool(std::span<const Operation>)> atc_timeout;  ///< a device does not answer
   std::size_t calls = 0;
   std::size_t attach_calls = 0;
   bool record = true;
@@ -62,6 +64,7 @@ struct FakeSink {
     if (kernel->fail_submit && kernel->fail_submit(call)) return {EIO, 1, 0};
     if (kernel->record) kernel->submissions.emplace_back(ops.begin(), ops.end());
     if (kernel->on_submit) kernel->on_submit(ops);
+    if (kernel->atc_timeout && kernel->atc_timeout(ops)) return {ETIMEDOUT, 1, 1, true};
     return {0, 1, 1};
   }
   void note_asid(std::size_t device, std::uint16_t asid) noexcept {
@@ -116,6 +119,13 @@ inline viommu::RawCommand cfgi_cd(std::uint32_t sid) {
 }
 inline viommu::RawCommand cfgi_cd_all(std::uint32_t sid) {
   return {{0x06 | std::uint64_t{sid} << 32U, 0}};
+}
+/// 2^size pages, size 52: all
+inline viommu::RawCommand atc_inv(std::uint32_t sid, std::uint64_t addr, std::uint64_t size) {
+  return {{0x40 | std::uint64_t{sid} << 32U, addr | size}};
+}
+inline viommu::RawCommand resume(std::uint32_t sid) {
+  return {{0x44 | std::uint64_t{sid} << 32U | 1U << 12U, 0}};
 }
 inline viommu::RawCommand prefetch() {
   return {{0x01, 0}};
