@@ -168,7 +168,7 @@ class Guest {
     merge::MergeSetup setup;
     setup.options = spec_.merge;
     setup.caps = sink_.caps();
-    setup.sole_granule = features_.granule_4k && !features_.granule_16k && !features_.granule_64k;
+    setup.sole_granule = features_.only_4k();
     if (spec_.merge.audit_every != 0) {
       audit_ = std::make_unique<merge::PlanAudit>(spec_.merge, setup.caps, setup.sole_granule,
                                                   spec_.name);

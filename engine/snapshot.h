@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -25,6 +27,19 @@ template <class T>
 void copy_counters(T& to, const T& from) noexcept {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(std::uint64_t) == 0);
   copy_from_shared(&to, &from, sizeof from);
+}
+
+/// Sum of two copies.
+template <class T>
+void add_counters(T& to, const T& from) noexcept {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(std::uint64_t) == 0);
+  constexpr std::size_t kCount = sizeof(T) / sizeof(std::uint64_t);
+  std::uint64_t sum[kCount];
+  std::uint64_t more[kCount];
+  std::memcpy(sum, &to, sizeof sum);
+  std::memcpy(more, &from, sizeof more);
+  for (std::size_t i = 0; i < kCount; ++i) sum[i] += more[i];
+  std::memcpy(&to, sum, sizeof sum);
 }
 
 struct DeviceSnapshot {

@@ -13,6 +13,7 @@
 #include "apps/faultline/options.h"
 #include "apps/faultline/replay_command.h"
 #include "apps/faultline/run.h"
+#include "engine/merge/plan_audit.h"
 
 namespace {
 
@@ -66,6 +67,14 @@ int replay(const faultline::ReplayCommand& command) {
   return ok ? 0 : complain(ok.error());
 }
 
+int replay_audit(const std::string& file) {
+  const auto covered = faultline::merge::replay_audit(file);
+  if (!covered) return complain(covered.error().message(), kUsage);
+  std::puts(*covered ? "covered: this program plans it right"
+                     : "NOT covered: the error is still there");
+  return *covered ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -82,6 +91,10 @@ int main(int argc, char** argv) {
       "replay",
       "one recorded trace against the engine, without a kernel or devices: counts, times");
   faultline::declare_replay(*replay_app, replayed);
+  std::string audit;
+  CLI::App* const audit_app = app.add_subcommand(
+      "replay-audit", "plan again what a file of run --audit-merge says was asked");
+  audit_app->add_option("FILE", audit, "the .audit file that a mismatch left")->required();
   // What a chaos run starts, kills and starts again; of no use to anybody else.
   int description = -1;
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
@@ -93,6 +106,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     if (child->parsed()) return faultline::engine_child(description);
     if (replay_app->parsed()) return replay(replayed);
+    if (audit_app->parsed()) return replay_audit(audit);
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version

@@ -15,6 +15,55 @@ double per_sync(const RunResult& r) {
   return syncs == 0 ? 0 : static_cast<double>(r.ioctls) / static_cast<double>(syncs);
 }
 
+double share(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+/// What merging did: nothing with the other policies, or with an engine in another process.
+void print_merging(const merge::MergeCounters& m, const engine::CommandCounters& c) {
+  if (m.operations == 0) return;
+  fmt::print(
+      "merging         {} operations - {} duplicates - {} joined = {} in {} submissions, "
+      "{} host syncs, {} attaches\n",
+      m.operations, m.duplicates, m.ranges_merged, m.planned, c.submissions, c.host_syncs,
+      c.attaches);
+  fmt::print(
+      "                {} entries asked, x{:.3f} removed, LEAF kept {:.1f} %; widened: gap {}, "
+      "leaf "
+      "{}, asids {}, asid {}, all {}, size {}, deadline {}\n",
+      m.entries_asked, share(m.entries_removed, m.entries_asked),
+      100 * share(m.leaf_kept, m.leaf_asked), m.widened_gap, m.widened_leaf, m.widened_asids,
+      m.widened_asid, m.widened_all, m.widened_size, m.widened_deadline);
+  fmt::print("                {} lingers gained {} SYNCs; {} plans audited, {} wrong\n", m.lingers,
+             m.linger_gains, m.audits, m.audit_failures);
+}
+
+nlohmann::ordered_json merging(const merge::MergeCounters& m, const engine::CommandCounters& c) {
+  return {{"operations", m.operations},
+          {"duplicates", m.duplicates},
+          {"ranges_merged", m.ranges_merged},
+          {"planned", m.planned},
+          {"submissions", c.submissions},
+          {"host_syncs", c.host_syncs},
+          {"attaches", c.attaches},
+          {"widened",
+           {{"gap", m.widened_gap},
+            {"leaf", m.widened_leaf},
+            {"asids", m.widened_asids},
+            {"asid", m.widened_asid},
+            {"all", m.widened_all},
+            {"size", m.widened_size},
+            {"deadline", m.widened_deadline}}},
+          {"entries_asked", m.entries_asked},
+          {"entries_removed", m.entries_removed},
+          {"leaf_asked", m.leaf_asked},
+          {"leaf_kept", m.leaf_kept},
+          {"lingers", m.lingers},
+          {"linger_gains", m.linger_gains},
+          {"audits", m.audits},
+          {"audit_failures", m.audit_failures}};
+}
+
 nlohmann::ordered_json percentiles(const Histogram& h) {
   return {{"p50", h.percentile(0.5)},    {"p90", h.percentile(0.9)}, {"p99", h.percentile(0.99)},
           {"p999", h.percentile(0.999)}, {"max", h.max()},           {"count", h.count()}};
@@ -38,6 +87,7 @@ bool print_verdict(const RunResult& r) {
   fmt::print("commands        {} with {} CMD_SYNCs, {:.2f} outstanding when one is rung\n",
              g.commands, g.syncs, r.outstanding);
   fmt::print("ioctls          {}, {:.2f} per CMD_SYNC\n", r.ioctls, per_sync(r));
+  print_merging(r.merge, r.commands);
   fmt::print("\naudit of the kernel's ledgers against what the guests saw\n");
   fmt::print("  faults    {} produced = {} delivered + {} lost and reported + {} lost in silence\n",
              f.produced, f.delivered, f.lost_reported, f.lost_silent);
@@ -78,6 +128,7 @@ std::string result_json(const RunOptions& options, const RunResult& r) {
       {"syncs_completed", g.syncs_completed},
       {"ioctls", r.ioctls},
       {"ioctls_per_sync", std::round(per_sync(r) * 1000) / 1000},
+      {"merge", merging(r.merge, r.commands)},
       {"stale_dma", g.dma_stale},
       {"latency_ns",
        {{"fault", percentiles(r.fault_latency)}, {"sync", percentiles(r.sync_latency)}}},

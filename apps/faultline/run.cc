@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -61,11 +62,19 @@ Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
   const Nanos until = monotonic_ns() + Nanos{options.seconds} * 1'000'000'000;
   while (monotonic_ns() < until && !interrupted()) session.turn(ioctls);
   RunResult result = session.finish();
-  for (const std::uint64_t n : ioctls()) result.ioctls += n;
+  for (const auto& g : (*host)->snapshot().guests) {
+    result.ioctls += g.commands.ioctls;
+    engine::add_counters(result.commands, g.commands);
+    engine::add_counters(result.merge, g.merge);
+  }
   result.abi = (*host)->abi();
   result.shards = plan->shards.size();
   if (auto stopped = (*host)->stop(); !stopped) {
     result.verdict.findings.push_back(stopped.error().message());
+  }
+  if (result.merge.audit_failures != 0) {
+    result.verdict.findings.push_back(std::to_string(result.merge.audit_failures) +
+                                      " plans of merged invalidations covered too little");
   }
   const bool clean = print_verdict(result);
   if (json) {

@@ -13,6 +13,7 @@
 #include "apps/guest/audit.h"
 #include "apps/guest/guest.h"
 #include "apps/guest/trace.h"
+#include "engine/snapshot.h"
 #include "kernel/base/histogram.h"
 #include "kernel/soft/soft_kernel.h"
 
@@ -25,6 +26,8 @@ struct RunResult {
   Histogram sync_latency;
   double seconds = 0;
   std::uint64_t ioctls = 0;
+  engine::CommandCounters commands;  ///< of all guests; 0 where the engine was another process
+  merge::MergeCounters merge;        ///< the same
   unsigned abi = 0;
   std::size_t shards = 0;
   double outstanding = 0;  ///< mean number of CMD_SYNCs outstanding per guest, when one is rung

@@ -101,8 +101,8 @@ class InvalidationSet {
   std::size_t seal_front() noexcept {
     sealed_ = first_ + 1;
     const Stage& front = stage_[first_];
-    while (sealed_ < stages_ && front.first_segment == front.last_segment &&
-           stage_[sealed_].first_segment == front.first_segment &&
+    // A stage behind begins in no earlier segment than the front ends in.
+    while (sealed_ < stages_ && stage_[sealed_].first_segment == front.first_segment &&
            stage_[sealed_].last_segment == front.first_segment) {
       ++sealed_;
     }

@@ -12,7 +12,10 @@ inline bool TlbPlanner::widen(MergeCounters& counters) noexcept {
   const std::size_t n = ranges_.size();
   // One submission, or one operation, is the least there is.
   if (n == 0 || (model_.array ? n + asids_ <= kMaxSubmission / 2 : n == 1)) {
-    if (options_.deadline == 0 || cost(load(ranges_)) <= options_.deadline) return false;
+    if (options_.deadline == 0) return false;
+    // A range takes two operations at most.
+    if (model_.array && model_.cost(2 * n + asids_, 0) <= options_.deadline) return false;
+    if (cost(load(ranges_)) <= options_.deadline) return false;
   }
   const std::uint64_t spare =
       options_.cap > 1

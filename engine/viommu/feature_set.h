@@ -22,6 +22,9 @@ struct Features {
   bool granule_4k = true;
   bool granule_16k = false;
   bool granule_64k = false;
+
+  /// Whether the guest can use 4 KiB pages and no other.
+  [[nodiscard]] bool only_4k() const noexcept { return granule_4k && !granule_16k && !granule_64k; }
   bool ranges = true;             ///< RIL: range and level fields in TLBI by address
   bool ats = false;               ///< CMD_ATC_INV
   bool pri = false;               ///< page requests

@@ -152,8 +152,11 @@ class RandomQueue {
   RandomQueue(std::uint64_t seed, const MergeSetup& s) : random_(seed), setup_(s), policy_(s) {}
 
   void run(int commands) {
+    // Some guests write a SYNC now and then: what they wrote takes several submissions.
+    const unsigned sync_in = chance(2) ? 4 : 150;
+    const unsigned flush_in = 5 * sync_in;
     for (int i = 0; i < commands; ++i) {
-      if (chance(4)) {
+      if (chance(sync_in)) {
         if (policy_.oldest(kNone) != kNone) policy_.add_sync(at_, now_);
         ++segment_;
       } else if (policy_.room() != 0) {
@@ -162,8 +165,8 @@ class RandomQueue {
         policy_.add(op, at_, now_);
       }
       ++at_;
-      now_ += random_() % 3000;
-      if (chance(20)) policy_.flush();
+      now_ += sync_in == 4 ? random_() % 3000 : random_() % 100;
+      if (chance(flush_in)) policy_.flush();
       while (policy_.due(now_) && !chance(3)) step();
       if (::testing::Test::HasFatalFailure()) return;
     }

@@ -122,7 +122,9 @@ TEST(Run, WritesTheResultAsJson) {
   };
   EXPECT_EQ(keys(json),
             "seconds policy abi guests devices shards faults commands syncs syncs_completed ioctls "
-            "ioctls_per_sync stale_dma latency_ns ");
+            "ioctls_per_sync merge stale_dma latency_ns ");
+  EXPECT_GT(json["merge"]["operations"], 0);
+  EXPECT_GE(json["merge"]["operations"], json["merge"]["planned"]);
   EXPECT_EQ(keys(json["faults"]),
             "produced delivered lost_reported lost_silent misdelivered duplicated ");
   EXPECT_EQ(keys(json["latency_ns"]), "fault sync ");
