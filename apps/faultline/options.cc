@@ -4,38 +4,6 @@
 #include <CLI/CLI.hpp>
 
 namespace faultline {
-namespace {
-
-void declare_merge(CLI::App& command, RunOptions& to) {
-  command
-      .add_option("--merge-cap", to.merge.cap,
-                  "merge: most entries removed per entry asked for, where that costs less; "
-                  "1 = exact")
-      ->check(CLI::Range(1.0, 1e6))
-      ->capture_default_str();
-  command
-      .add_option("--merge-deadline-us", to.merge_deadline_us,
-                  "merge: modelled cost of a plan beyond which it is widened whatever the cap; "
-                  "0 = never")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  command
-      .add_option("--merge-linger", to.linger,
-                  "merge: wait a little for the vCPUs whose SYNCs were just completed [auto: while "
-                  "it gains]")
-      ->check(CLI::IsMember({"on", "off", "auto"}));
-  command.add_flag("--assume-nonglobal", to.merge.assume_nonglobal,
-                   "merge: the guests make no global stage-1 mappings, so an ASID covers its "
-                   "address ranges");
-  command
-      .add_option("--audit-merge", to.merge.audit_every,
-                  "merge: recompute the coverage of every N-th plan command by command; a "
-                  "mismatch leaves a file")
-      ->check(CLI::Range(1, 1'000'000'000));
-}
-
-}  // namespace
-
 void declare_run(CLI::App& command, RunOptions& to) {
   const auto number = [&](const char* name, unsigned& value, unsigned low, unsigned high,
                           const char* text) {
@@ -53,7 +21,12 @@ void declare_run(CLI::App& command, RunOptions& to) {
   number("--shards", to.shards, 1, 64, "polling threads [as many as there are cores for them]");
   choice("--policy", to.policy, {"forward-each", "batch-until-sync", "merge"},
          "how commands become submissions [merge]");
-  declare_merge(command, to);
+  declare_merge(command, to.merge);
+  command
+      .add_option("--audit-merge", to.merge.options.audit_every,
+                  "merge: recompute the coverage of every N-th plan command by command; a "
+                  "mismatch leaves a file")
+      ->check(CLI::Range(1, 1'000'000'000));
   choice("--abi", to.abi, {"1", "2", "auto"}, "fault ABI to ask the kernel for [auto]");
   choice("--kernel", to.kernel, {"soft", "soft-process"},
          "the software kernel, in this process or in its own [soft]");

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/merge/options.h"
+#include "apps/faultline/merge_choices.h"
 
 namespace CLI {
 class App;
@@ -23,9 +23,7 @@ struct RunOptions {
   unsigned devices = 2;  ///< of each guest
   unsigned shards = 0;   ///< 0: as many as placement finds cores for
   std::string policy = "merge";
-  merge::MergeOptions merge;  ///< of the policy merge
-  std::string linger = "auto";
-  double merge_deadline_us = 1000;
+  MergeChoices merge;  ///< of the policy merge
   std::string abi = "auto";
   std::string kernel = "soft";
   std::string rate = "fast";

@@ -44,6 +44,7 @@ void print_summary(const ReplayCommand& command, const guest::Trace& trace, cons
 
 ReplayOptions options_of(const ReplayCommand& command) {
   ReplayOptions options = command.options;
+  options.merge = command.merge.all();
   for (const NamedPolicy& p : kReplayPolicies) {
     if (p.name == command.policy) options.policy = p.kind;
   }
@@ -71,6 +72,7 @@ void declare_replay(CLI::App& command, ReplayCommand& to) {
                   "recorded commands to play: NAME.cmdq, with NAME.db and NAME.json beside it")
       ->required();
   choice("--policy", to.policy, std::move(policies), "how commands become submissions");
+  declare_merge(command, to.merge);
   choice("--sink", to.sink, {"array", "one-operation"},
          "one ioctl per submission, or one per operation");
   choice("--clock", to.clock, {"virtual", "wall"},

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "apps/faultline/merge_choices.h"
 #include "apps/replay/options.h"
 #include "kernel/base/result.h"
 
@@ -15,10 +16,11 @@ namespace faultline {
 /// What `faultline replay` was asked for; the strings are among those that it lists.
 struct ReplayCommand {
   std::string trace;
-  std::string policy = "batch-until-sync";
+  std::string policy = "merge";
   std::string sink = "array";
   std::string clock = "virtual";
   std::string json;  ///< empty: none is written
+  MergeChoices merge;
   ReplayOptions options;
 };
 

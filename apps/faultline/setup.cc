@@ -71,11 +71,7 @@ EngineChoices engine_choices(const RunOptions& options) {
   c.policy = options.policy == "forward-each"       ? engine::PolicyKind::kForwardEach
              : options.policy == "batch-until-sync" ? engine::PolicyKind::kBatchUntilSync
                                                     : engine::PolicyKind::kMerge;
-  c.merge = options.merge;
-  c.merge.deadline = static_cast<Nanos>(options.merge_deadline_us * 1000);
-  c.merge.linger = options.linger == "off"  ? merge::LingerMode::kOff
-                   : options.linger == "on" ? merge::LingerMode::kOn
-                                            : merge::LingerMode::kAuto;
+  c.merge = options.merge.all();
   c.abi = options.abi == "1"   ? vfio::AbiChoice::kV1
           : options.abi == "2" ? vfio::AbiChoice::kV2
                                : vfio::AbiChoice::kAuto;

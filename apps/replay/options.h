@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "engine/guest_spec.h"
+#include "engine/merge/options.h"
 #include "kernel/base/clock.h"
 
 namespace faultline {
@@ -23,7 +24,8 @@ enum class ReplayClock : std::uint8_t {
 ///
 /// The defaults are round figures of the right size, not measurements of a host.
 struct ReplayOptions {
-  engine::PolicyKind policy = engine::PolicyKind::kBatchUntilSync;
+  engine::PolicyKind policy = engine::PolicyKind::kMerge;
+  merge::MergeOptions merge;  ///< of kMerge; audit_every is not looked at
   SinkModel sink = SinkModel::kArray;
   ReplayClock clock = ReplayClock::kVirtual;
   std::uint64_t loops = 1;  ///< how often each vCPU plays its script, >= 1

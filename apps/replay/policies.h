@@ -8,6 +8,7 @@
 #include "engine/guest_spec.h"
 #include "engine/merge/batch_until_sync.h"
 #include "engine/merge/forward_each.h"
+#include "engine/merge/merge.h"
 
 namespace faultline {
 
@@ -20,19 +21,24 @@ struct NamedPolicy {
 inline constexpr std::array kReplayPolicies = {
     NamedPolicy{"forward-each", engine::PolicyKind::kForwardEach},
     NamedPolicy{"batch-until-sync", engine::PolicyKind::kBatchUntilSync},
+    NamedPolicy{"merge", engine::PolicyKind::kMerge},
 };
 
 /// Call `f` with a fresh policy of this kind. One type per policy: the loops behind `f` are
 /// monomorphic.
+///
+/// setup   of kMerge
 template <class F>
-decltype(auto) with_policy(engine::PolicyKind kind, F&& f) {
+decltype(auto) with_policy(engine::PolicyKind kind, const merge::MergeSetup& setup, F&& f) {
   switch (kind) {
     case engine::PolicyKind::kForwardEach:
       return std::forward<F>(f)(merge::ForwardEach());
     case engine::PolicyKind::kBatchUntilSync:
+      return std::forward<F>(f)(merge::BatchUntilSync());
+    case engine::PolicyKind::kMerge:
       break;
   }
-  return std::forward<F>(f)(merge::BatchUntilSync());
+  return std::forward<F>(f)(merge::Merge(setup));
 }
 
 }  // namespace faultline

@@ -12,10 +12,22 @@
 namespace faultline {
 namespace {
 
-viommu::Features features_for(const guest::Trace& trace, const ReplayOptions& options) {
+SinkCaps caps_of(const ReplayOptions& options) {
   VirtualTime time;
   Entries entries;
-  return replay_features(trace, ReplaySink<VirtualTime>(options, time, entries).caps());
+  return ReplaySink<VirtualTime>(options, time, entries).caps();
+}
+
+viommu::Features features_for(const guest::Trace& trace, const ReplayOptions& options) {
+  return replay_features(trace, caps_of(options));
+}
+
+merge::MergeSetup merge_setup(const viommu::Features& features, const ReplayOptions& options) {
+  merge::MergeSetup setup;
+  setup.options = options.merge;
+  setup.caps = caps_of(options);
+  setup.sole_granule = features.only_4k();
+  return setup;
 }
 
 /// How many of these end in a CMD_SYNC.
@@ -41,12 +53,15 @@ Result<void> check_replay(const guest::Trace& trace, const ReplayOptions& option
 
 Result<ReplayReport> replay(const guest::Trace& trace, const ReplayOptions& options) {
   if (auto ok = check_replay(trace, options); !ok) return tl::unexpected(ok.error());
-  auto world = ReplayWorld::make(trace, features_for(trace, options));
+  const viommu::Features features = features_for(trace, options);
+  auto world = ReplayWorld::make(trace, features);
   if (!world) return tl::unexpected(world.error());
-  auto report = with_policy(options.policy, [&](const auto& policy) {
-    return options.clock == ReplayClock::kVirtual ? play_virtual(**world, trace, options, policy)
-                                                  : play_wall(**world, trace, options, policy);
-  });
+  auto report =
+      with_policy(options.policy, merge_setup(features, options), [&](const auto& policy) {
+        return options.clock == ReplayClock::kVirtual
+                   ? play_virtual(**world, trace, options, policy)
+                   : play_wall(**world, trace, options, policy);
+      });
   if (report) report->busiest_syncs = busiest_syncs(trace, options.loops);
   return report;
 }

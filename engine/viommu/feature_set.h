@@ -22,9 +22,6 @@ struct Features {
   bool granule_4k = true;
   bool granule_16k = false;
   bool granule_64k = false;
-
-  /// Whether the guest can use 4 KiB pages and no other.
-  [[nodiscard]] bool only_4k() const noexcept { return granule_4k && !granule_16k && !granule_64k; }
   bool ranges = true;             ///< RIL: range and level fields in TLBI by address
   bool ats = false;               ///< CMD_ATC_INV
   bool pri = false;               ///< page requests
@@ -33,6 +30,9 @@ struct Features {
   bool two_level_streams = true;  ///< two-level stream table
   bool two_level_contexts = true;
   bool coherent = true;  ///< COHACC: the engine's accesses are coherent with the guest's caches
+
+  /// Whether the guest can use 4 KiB pages and no other.
+  [[nodiscard]] bool only_4k() const noexcept { return granule_4k && !granule_16k && !granule_64k; }
 };
 
 /// The read-only registers.

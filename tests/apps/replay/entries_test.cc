@@ -127,8 +127,8 @@ TEST_F(EntriesTest, HearsFromAPolicyWhatItIsAskedAndWhenItIsEmpty) {
   policy.add(pages(2, 1), 2, 100);
   policy.add_sync(3, 100);
   ASSERT_TRUE(policy.due(100));
-  entries.submit(policy.take());
-  policy.done();
+  entries.submit(policy.take(100));
+  policy.done(100);
   policy.add(pages(8, 1), 4, 200);
   policy.clear();
   expect(2, 2, 0, 0);
