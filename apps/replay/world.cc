@@ -33,12 +33,22 @@ unsigned command_log2(const guest::Trace& trace) {
   return std::max(kCommandLog2, static_cast<unsigned>(std::bit_width(most)));
 }
 
+/// Whether some TLBI names pages of this granule.
+bool names_granule(const guest::Trace& trace, unsigned tg) {
+  return std::any_of(trace.commands.begin(), trace.commands.end(), [&](const guest::Command& c) {
+    const bool by_address =
+        c.opcode() == guest::op::kTlbiNhVa || c.opcode() == guest::op::kTlbiNhVaa;
+    return by_address && (c.word[1] >> 10 & 3) == tg;
+  });
+}
+
 }  // namespace
 
 viommu::Features replay_features(const guest::Trace& trace, const SinkCaps& caps) {
   viommu::Features wanted;
   wanted.ssid_bits = 20;
-  wanted.granule_16k = wanted.granule_64k = true;
+  wanted.granule_16k = names_granule(trace, 2);
+  wanted.granule_64k = names_granule(trace, 3);
   wanted.ats = caps.atc;
   wanted.pri = caps.atc;
   wanted.stalls = true;

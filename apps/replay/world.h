@@ -34,7 +34,7 @@ struct NoSources {
 };
 
 /// What the virtual SMMU of a replay offers: all that a sink with these capabilities allows, but
-/// ranges only to a trace that uses them.
+/// ranges, and granules other than 4 KiB, only to a trace that uses them.
 viommu::Features replay_features(const guest::Trace& trace, const SinkCaps& caps);
 
 /// Whether the virtual SMMU accepts every command of the trace.
