@@ -37,6 +37,7 @@ class Linger {
   /// SYNCs were told done while `held` others are held.
   void released(std::size_t syncs, std::size_t held, Nanos now, MergeCounters& counters) noexcept {
     if (syncs < 2 || mode_ == LingerMode::kOff || took_ < kFraction) return;
+    over(base_, counters);  // one in which nothing at all came gained nothing
     if (mode_ == LingerMode::kAuto && credit_ == 0) {
       if (++skipped_ < kRetry) return;
       skipped_ = 0;

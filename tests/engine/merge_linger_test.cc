@@ -64,6 +64,14 @@ TEST(Linger, AutoGivesUpWhatGainsNothingAndTriesAgainLater) {
   EXPECT_GT(counters.lingers, given_up);
 }
 
+TEST(Linger, AutoGivesUpWhenNothingComesAtAll) {
+  MergeCounters counters;
+  Linger linger(LingerMode::kAuto);
+  linger.submitted(4'000);
+  for (Nanos now = 0; now < 60'000'000; now += 1'000'000) linger.released(2, 0, now, counters);
+  EXPECT_LT(counters.lingers, 20U);
+}
+
 TEST(Linger, OffNeverWaits) {
   MergeCounters counters;
   Linger linger(LingerMode::kOff);
