@@ -36,6 +36,10 @@ class InvalidationSet {
     kJoined,     ///< made the one before it longer
   };
 
+  /// pages_join  a page named without a granule (TG = 0) may become part of a range of 4 KiB pages.
+  ///             It may not where it could be a page of another granule
+  explicit InvalidationSet(bool pages_join = true) noexcept : pages_join_(pages_join) {}
+
   /// Operations that fit; 0 also when no further stage would.
   [[nodiscard]] std::size_t room() const noexcept {
     return stages_ == kStages ? 0 : kCapacity - count_;
@@ -70,7 +74,7 @@ class InvalidationSet {
           held.ssid != op.ssid) {
         continue;
       }
-      if (by_address) {
+      if (by_address && stays_alone(held) == stays_alone(op)) {
         if (held.pages < op.pages) held.pages = op.pages;
         return Added::kDuplicate;
       }
@@ -79,7 +83,7 @@ class InvalidationSet {
     if (join && by_address && count_ > stage.begin) {
       Operation& last = operations_[count_ - 1];
       if (head_of(last) == head && last.addr + (last.pages << last.granule_log2) == op.addr &&
-          op.addr != 0) {
+          op.addr != 0 && !stays_alone(last)) {
         last.pages += op.pages;
         return Added::kJoined;
       }
@@ -164,6 +168,10 @@ class InvalidationSet {
     s.first_kind = s.last_kind = kind;
   }
 
+  [[nodiscard]] bool stays_alone(const Operation& op) const noexcept {
+    return !pages_join_ && op.pages == 1 && op.granule_log2 == 12 && op.ttl == 0;
+  }
+
   /// Kind, flags, granule, level hint and ASID: the first eight bytes.
   static std::uint64_t head_of(const Operation& op) noexcept {
     static_assert(offsetof(Operation, sid) == 8 && sizeof(bool) == 1);
@@ -178,6 +186,7 @@ class InvalidationSet {
     return static_cast<std::size_t>(h >> 48U);
   }
 
+  bool pages_join_;
   std::size_t count_ = 0;
   std::size_t first_ = 0;   ///< stages [first_, stages_) are held
   std::size_t sealed_ = 0;  ///< stages below take no more operations

@@ -36,6 +36,7 @@ class Merge {
  public:
   explicit Merge(const MergeSetup& setup = {}) noexcept
       : wait_(setup.options.wait),
+        set_(setup.sole_granule || setup.caps.max_batch == 1 || !setup.caps.range),
         tlb_(setup.options, setup.caps, setup.sole_granule),
         streams_(setup.caps),
         linger_(setup.options.linger),
