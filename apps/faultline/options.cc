@@ -51,6 +51,8 @@ void declare_run(CLI::App& command, RunOptions& to) {
                    "lock the guests' memory into RAM, as a kernel does for real devices");
   choice("--quirks", to.quirks, {"none", "v7"},
          "answer as the real v7 kernel did where that departs from its documentation");
+  number("--fail-invalidations", to.fail_invalidations, 2, 1'000'000,
+         "each N-th invalidation of a device's container fails with EIO");
   number("--storms", to.storms_ms, 1, 60'000,
          "milliseconds between bursts of faults that overrun the kernel's queues");
   command.add_option("--seed", to.seed, "of everything that is random")->capture_default_str();

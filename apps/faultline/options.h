@@ -33,8 +33,9 @@ struct RunOptions {
   std::string plant;                 ///< empty: the engine does what it can
   std::string quirks = "none";
   std::string hugepages = "auto";
-  unsigned chaos = 0;        ///< kills of the engine
-  bool chaos_steps = false;  ///< one kill at every named step of the journal
+  unsigned fail_invalidations = 0;  ///< each n-th invalidation ioctl of a container fails; 0: none
+  unsigned chaos = 0;               ///< kills of the engine
+  bool chaos_steps = false;         ///< one kill at every named step of the journal
   bool strict_cores = false;
   bool lock_memory = false;  ///< of the guests, into RAM
   unsigned storms_ms = 0;    ///< between bursts of faults without restraint; 0: none

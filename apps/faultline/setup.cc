@@ -56,6 +56,7 @@ soft::SoftKernelConfig kernel_config(const RunOptions& options,
                                      const std::vector<HostGuest>& guests) {
   soft::SoftKernelConfig config;
   config.quirks_v7 = options.quirks == "v7";
+  config.fail_invalidation_every = options.fail_invalidations;
   config.max_fault_abi = options.quirks == "v7" ? 1 : 2;
   config.seed = options.seed;
   for (const HostGuest& g : guests) {

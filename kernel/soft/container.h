@@ -59,6 +59,7 @@ class Container {
   std::vector<Device*> devices_;           ///< of all groups
   std::unique_ptr<TranslationUnit> unit_;  ///< null: SET_IOMMU has not been called
   bool nested_ = false;
+  std::uint32_t invalidations_ = 0;  ///< asked for, modulo fail_invalidation_every
   fl_s1_config s1_{};
   struct Pinned {
     std::uint64_t size;

@@ -79,6 +79,11 @@ int Container::cache_invalidate(UserCall& call) {
     return -EINVAL;
   }
   if (mutated(Mutation::kInvalidateNothing)) return 0;
+  const std::uint32_t every = kernel_.config().fail_invalidation_every;
+  if (every != 0 && ++invalidations_ >= every) {
+    invalidations_ = 0;
+    return -EIO;
+  }
   if (mutated(Mutation::kInvalidateAsidIsAll) &&
       inv.info.granularity == uapi::kIommuInvGranuPasid) {
     inv.info.granularity = uapi::kIommuInvGranuDomain;

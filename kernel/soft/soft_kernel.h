@@ -37,6 +37,8 @@ struct SoftKernelConfig {
   std::uint32_t max_dma_maps = 65535;
   std::uint32_t ledger_entries = 4096;  ///< per device
   Mutation mutation = Mutation::kNone;
+  /// Every n-th CACHE_INVALIDATE of a container does nothing and returns -EIO; 0: none does.
+  std::uint32_t fail_invalidation_every = 0;
   std::function<Nanos()> clock;  ///< empty: CLOCK_MONOTONIC
   /// Called between an access's translation and the access itself, without locks: lets a test hold
   /// an access in flight. Argument: device.

@@ -54,6 +54,23 @@ TEST(Run, IsCleanForwardingEach) {
   expect_clean({"--policy", "forward-each"});
 }
 
+// Guests unmap, SYNC and do DMA at once: a stale use would be found.
+class EachPolicy : public testing::TestWithParam<const char*> {};
+
+TEST_P(EachPolicy, HasNoStaleUseWhileInvalidationsFail) {
+  expect_clean({"--policy", GetParam(), "--guests", "2", "--fail-invalidations", "97"});
+}
+TEST_P(EachPolicy, NorWithSeveralVcpusAndNone) {
+  expect_clean({"--policy", GetParam(), "--guests", "2"});
+}
+INSTANTIATE_TEST_SUITE_P(Policies, EachPolicy,
+                         testing::Values("forward-each", "batch-until-sync", "merge"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
 TEST(Run, IsCleanAtTheRecordedRate) {
   expect_clean({"--rate", "recorded"});
 }
