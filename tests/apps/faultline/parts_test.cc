@@ -70,6 +70,7 @@ TEST(Description, ComesBackFromJsonAsItWas) {
   d.go = 4;
   d.status = 5;
   d.choices.policy = engine::PolicyKind::kForwardEach;
+  d.choices.merge = {2.5, 7, 8, merge::LingerMode::kOn, true, 9};
   d.choices.abi = vfio::AbiChoice::kV1;
   d.choices.shards = 2;
   d.choices.hugepages = true;
@@ -86,6 +87,7 @@ TEST(Description, ComesBackFromJsonAsItWas) {
   EXPECT_EQ(to_json(*back), to_json(d));
   EXPECT_EQ(back->choices.policy, engine::PolicyKind::kForwardEach);
   EXPECT_TRUE(back->choices.hugepages);
+  EXPECT_EQ(back->choices.merge, d.choices.merge);
   EXPECT_EQ(back->kill.step, d.kill.step);
   EXPECT_EQ(back->guests[0].fds[0].device, 10);
   EXPECT_EQ(back->descriptors().size(), 3U + 4U + 3U);
