@@ -11,6 +11,7 @@
 #include "engine/command_duty.h"
 #include "engine/merge/batch_until_sync.h"
 #include "engine/merge/forward_each.h"
+#include "engine/merge/merge.h"
 #include "tests/support/allocations.h"
 
 namespace faultline {
@@ -138,6 +139,7 @@ void Commands(benchmark::State& state) {
   per_command(state);
 }
 BENCHMARK(Commands<merge::BatchUntilSync>)->Arg(1)->Arg(8)->Arg(32)->Arg(256);
+BENCHMARK(Commands<merge::Merge>)->Arg(1)->Arg(8)->Arg(32)->Arg(256);
 BENCHMARK(Commands<merge::ForwardEach>)->Arg(1)->Arg(8)->Arg(32)->Arg(256);
 
 void BaselineRing(benchmark::State& state) {

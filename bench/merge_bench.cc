@@ -1,142 +1,153 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a policy costs per command: adding a burst of {TLBI, SYNC} pairs as four vCPUs write them,
-// and taking its submissions. Baseline: forward-each. The sink takes no time.
+// How many ioctls each policy needs for what real guests wrote, and what a CMD_SYNC then waits:
+// every recorded trace under every policy, with the baselines in the same run; and a sweep over
+// vCPUs. By the virtual clock: the engine's real code, times counted and not measured.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
 #include <vector>
 
-#include "engine/merge/batch_until_sync.h"
-#include "engine/merge/forward_each.h"
-#include "engine/merge/merge.h"
+#include "apps/guest/trace.h"
+#include "apps/replay/replay.h"
 
 namespace faultline {
 namespace {
 
-using merge::Position;
-
-enum Shape : std::int64_t {
-  kStrict,    ///< as an NVMe guest with ranges: one range, one SYNC, in turn; several ASIDs
-  kPages,     ///< as a guest without ranges: single pages in runs of eight, then a SYNC
-  kScattered  ///< single pages that nothing can be made of, one SYNC at the end: the dearest
+struct Variant {
+  const char* name;
+  engine::PolicyKind policy;
+  merge::LingerMode linger = merge::LingerMode::kAuto;
+};
+constexpr Variant kVariants[] = {
+    {"forward-each", engine::PolicyKind::kForwardEach},
+    {"batch-until-sync", engine::PolicyKind::kBatchUntilSync},
+    {"merge,linger=off", engine::PolicyKind::kMerge, merge::LingerMode::kOff},
+    {"merge,linger=on", engine::PolicyKind::kMerge, merge::LingerMode::kOn},
+    {"merge", engine::PolicyKind::kMerge, merge::LingerMode::kAuto},
 };
 
-struct Entry {
-  bool sync = false;
-  Operation op;
-};
+ReplayOptions options_of(const Variant& variant, SinkModel sink, Nanos think) {
+  ReplayOptions o;
+  o.policy = variant.policy;
+  o.merge.linger = variant.linger;
+  o.sink = sink;
+  o.think = think;
+  return o;
+}
 
-std::vector<Entry> commands(Shape shape, std::size_t burst) {
-  std::vector<Entry> out;
-  std::uint64_t page = 0x10'0000;
-  for (std::size_t i = 0; i < burst; ++i) {
-    Entry e;
-    e.op.kind = OperationKind::kTlbVa;
-    e.op.leaf = true;
-    e.op.pages = 1;
-    switch (shape) {
-      case kStrict:
-        e.sync = i % 2 == 1;
-        e.op.pages = 8;
-        e.op.asid = static_cast<std::uint16_t>(1 + i / 2 % 4);
-        page += 64;
-        break;
-      case kPages:
-        e.sync = i % 9 == 8 || i + 1 == burst;
-        e.op.asid = 1;
-        page += i % 9 == 0 ? 64 : 1;
-        break;
-      case kScattered:
-        e.sync = i + 1 == burst;
-        e.op.asid = static_cast<std::uint16_t>(1 + i % 7);
-        // An odd factor: no order, no neighbours.
-        page = (i * 0x9e37'79b1U) & 0xff'ffffU;
-        break;
+/// Everything that a report says, as counters.
+void play(benchmark::State& state, const guest::Trace& trace, const ReplayOptions& options) {
+  for (auto _ : state) {
+    const auto report = replay(trace, options);
+    if (!report) {
+      state.SkipWithError(report.error().message().c_str());
+      return;
     }
-    if (burst == 1) e.sync = false;
-    e.op.addr = page << 12U;
-    out.push_back(e);
+    const ReplayReport& r = *report;
+    if (r.missed != 0) state.SkipWithError("entries that were asked for were not removed");
+    auto& c = state.counters;
+    const auto as = [](std::uint64_t n) { return static_cast<double>(n); };
+    c["commands"] = as(r.commands);
+    c["syncs"] = as(r.syncs);
+    c["ioctls"] = as(r.ioctls);
+    c["operations"] = as(r.operations);
+    c["host_syncs"] = as(r.host_syncs);
+    c["ioctls_per_sync"] = r.ioctls_per_sync();
+    c["ioctls_per_1000_commands"] =
+        1000 * as(r.ioctls) / as(std::max<std::uint64_t>(r.commands, 1));
+    c["limit"] = r.limit_ioctls_per_sync();
+    // Below it there is a trace whose CMD_SYNCs need no ioctl at all.
+    c["times_limit"] = r.ioctls_per_sync() / std::max(r.limit_ioctls_per_sync(), 1e-9);
+    c["times_n"] = r.ioctls_per_sync() * r.mean_outstanding_syncs();
+    c["outstanding"] = r.mean_outstanding_syncs();
+    c["over_invalidation"] = r.over_invalidation();
+    c["widened"] = as(r.widened);
+    c["sync_p50_ns"] = as(r.sync_latency.percentile(0.5));
+    c["sync_p99_ns"] = as(r.sync_latency.percentile(0.99));
+  }
+}
+
+/// `vcpus` that each unmap 8 pages at a time, strictly, over and over: one range and one CMD_SYNC.
+guest::Trace unmaps(unsigned vcpus) {
+  constexpr unsigned kRounds = 64;
+  constexpr std::uint64_t kTg4K = std::uint64_t{1} << 10U;
+  constexpr std::uint64_t kEightPages = std::uint64_t{7} << 12U;
+  constexpr std::uint64_t kLeaf = 1;
+  guest::Trace t;
+  t.name = "unmaps-" + std::to_string(vcpus);
+  t.vcpus = vcpus;
+  t.uses_range = true;
+  for (unsigned round = 0; round < kRounds; ++round) {
+    for (unsigned v = 0; v < vcpus; ++v) {
+      // Nobody's pages are another one's neighbours.
+      const std::uint64_t address = (std::uint64_t{v + 1} << 32U) + (std::uint64_t{round} << 16U);
+      const auto first = static_cast<std::uint32_t>(t.commands.size());
+      t.commands.push_back({{guest::op::kTlbiNhVa | kEightPages | std::uint64_t{1} << 48U,
+                             address | kTg4K | kLeaf}});
+      t.commands.push_back({{guest::op::kSync, 0}});
+      t.doorbells.push_back({Nanos{round}, first, 2, static_cast<std::uint16_t>(v)});
+    }
+  }
+  return t;
+}
+
+/// The traces that come with the source.
+std::vector<std::shared_ptr<const guest::Trace>> recorded() {
+  std::vector<std::shared_ptr<const guest::Trace>> out;
+  const char* root = std::getenv("FAULTLINE_SOURCE_ROOT");
+  const std::filesystem::path folder =
+      std::filesystem::path(root == nullptr ? "." : root) / "tests/data/traces";
+  std::vector<std::string> names;
+  std::error_code none;
+  for (const auto& file : std::filesystem::directory_iterator(folder, none)) {
+    if (file.path().extension() == ".json") names.push_back(file.path().string());
+  }
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    auto trace = guest::read_trace(name);
+    if (trace) out.push_back(std::make_shared<guest::Trace>(std::move(*trace)));
   }
   return out;
 }
 
-template <class Policy>
-void run(benchmark::State& state, Policy& policy) {
-  const auto entries =
-      commands(static_cast<Shape>(state.range(1)), static_cast<std::size_t>(state.range(0)));
-  Position at = 0;
-  Nanos now = 1'000'000;
-  std::uint64_t submitted = 0;
-  std::uint64_t submissions = 0;
-  const auto drain = [&] {
-    while (policy.due(now)) {
-      const std::span<const Operation> ops = policy.take(now);
-      benchmark::DoNotOptimize(ops.data());
-      submitted += ops.size();
-      ++submissions;
-      policy.done(now);
-    }
-  };
-  for (auto _ : state) {
-    for (const Entry& e : entries) {
-      if (policy.room() == 0) drain();
-      if (e.sync) {
-        if (policy.oldest(~Position{0}) != ~Position{0}) policy.add_sync(at, now);
-      } else {
-        policy.add(e.op, at, now);
-      }
-      ++at;
-    }
-    if (entries.size() == 1) policy.flush();
-    drain();
-    now += 1'000;
+void add(const std::string& name, std::shared_ptr<const guest::Trace> trace,
+         const ReplayOptions& options) {
+  benchmark::RegisterBenchmark(
+      name.c_str(), [trace, options](benchmark::State& state) { play(state, *trace, options); })
+      ->Iterations(1)
+      ->Repetitions(1)
+      ->Unit(benchmark::kMillisecond);
+}
+
+[[maybe_unused]] const bool registered = [] {
+  const auto traces = recorded();
+  if (traces.empty()) {
+    benchmark::RegisterBenchmark("Traces", [](benchmark::State& state) {
+      state.SkipWithError("no trace in tests/data/traces: run it from the root of the source");
+    });
   }
-  const double all = static_cast<double>(state.iterations()) * static_cast<double>(entries.size());
-  state.SetItemsProcessed(static_cast<std::int64_t>(all));
-  state.counters["per_command"] =
-      benchmark::Counter(all, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-  state.counters["operations_per_1000"] = 1000 * static_cast<double>(submitted) / all;
-  state.counters["submissions_per_1000"] = 1000 * static_cast<double>(submissions) / all;
-}
-
-merge::MergeSetup array_sink() {
-  merge::MergeSetup setup;
-  setup.caps.range = true;
-  return setup;
-}
-merge::MergeSetup one_operation_sink() {
-  merge::MergeSetup setup;
-  setup.caps = {1, true, true, true, false, 512};
-  return setup;
-}
-
-void ForwardEach(benchmark::State& state) {
-  merge::ForwardEach policy;
-  run(state, policy);
-}
-void BatchUntilSync(benchmark::State& state) {
-  merge::BatchUntilSync policy;
-  run(state, policy);
-}
-void MergeToArray(benchmark::State& state) {
-  merge::Merge policy(array_sink());
-  run(state, policy);
-}
-void MergeToOneOperation(benchmark::State& state) {
-  merge::Merge policy(one_operation_sink());
-  run(state, policy);
-}
-
-void bursts(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"burst", "shape"});
-  for (const auto shape : {kStrict, kPages, kScattered}) {
-    for (const std::int64_t burst : {1, 8, 32, 256}) b->Args({burst, shape});
+  for (const auto& trace : traces) {
+    for (const Variant& v : kVariants) {
+      const std::string tail = "/" + trace->name + "/" + v.name;
+      add("Array" + tail, trace, options_of(v, SinkModel::kArray, 0));
+      add("OneOperation" + tail, trace, options_of(v, SinkModel::kOneOperation, 0));
+      add("ArrayThink1us" + tail, trace, options_of(v, SinkModel::kArray, 1'000));
+    }
   }
-}
-BENCHMARK(ForwardEach)->Apply(bursts);
-BENCHMARK(BatchUntilSync)->Apply(bursts);
-BENCHMARK(MergeToArray)->Apply(bursts);
-BENCHMARK(MergeToOneOperation)->Apply(bursts);
+  for (unsigned vcpus = 1; vcpus <= 64; vcpus *= 2) {
+    const auto trace = std::make_shared<guest::Trace>(unmaps(vcpus));
+    for (const Variant& v : kVariants) {
+      add("Sweep/" + std::to_string(vcpus) + "/" + v.name, trace,
+          options_of(v, SinkModel::kArray, 0));
+    }
+  }
+  return true;
+}();
 
 }  // namespace
 }  // namespace faultline
