@@ -135,6 +135,8 @@ std::size_t files_left() {
        !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
     ++used;
   }
+  // Not even one, to count them.
+  if (error == std::errc::too_many_files_open) return 0;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
     return ~std::size_t{0};
   return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
