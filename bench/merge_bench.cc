@@ -22,19 +22,23 @@ struct Variant {
   const char* name;
   engine::PolicyKind policy;
   merge::LingerMode linger = merge::LingerMode::kAuto;
+  double cap = merge::MergeOptions{}.cap;
 };
 constexpr Variant kVariants[] = {
     {"forward-each", engine::PolicyKind::kForwardEach},
     {"batch-until-sync", engine::PolicyKind::kBatchUntilSync},
     {"merge,linger=off", engine::PolicyKind::kMerge, merge::LingerMode::kOff},
     {"merge,linger=on", engine::PolicyKind::kMerge, merge::LingerMode::kOn},
-    {"merge", engine::PolicyKind::kMerge, merge::LingerMode::kAuto},
+    {"merge", engine::PolicyKind::kMerge},
 };
+/// Never an entry too many: what is left are the distinct ranges.
+constexpr Variant kExact = {"merge,cap=1", engine::PolicyKind::kMerge, merge::LingerMode::kAuto, 1};
 
 ReplayOptions options_of(const Variant& variant, SinkModel sink, Nanos think) {
   ReplayOptions o;
   o.policy = variant.policy;
   o.merge.linger = variant.linger;
+  o.merge.cap = variant.cap;
   o.sink = sink;
   o.think = think;
   return o;
@@ -132,6 +136,8 @@ void add(const std::string& name, std::shared_ptr<const guest::Trace> trace,
     });
   }
   for (const auto& trace : traces) {
+    add("OneOperation/" + trace->name + "/" + kExact.name, trace,
+        options_of(kExact, SinkModel::kOneOperation, 0));
     for (const Variant& v : kVariants) {
       const std::string tail = "/" + trace->name + "/" + v.name;
       add("Array" + tail, trace, options_of(v, SinkModel::kArray, 0));
