@@ -19,18 +19,15 @@ static_assert(uapi::kIommuFaultPermWrite == FaultRecord::kWrite &&
               uapi::kIommuFaultPermExec == FaultRecord::kExec &&
               uapi::kIommuFaultPermPriv == FaultRecord::kPriv);
 // ... and to its reasons.
-constexpr bool same_reason(std::uint32_t theirs, FaultReason ours) noexcept {
-  return theirs == static_cast<std::uint32_t>(ours);
-}
-static_assert(same_reason(uapi::kIommuFaultReasonUnknown, FaultReason::kUnknown) &&
-              same_reason(uapi::kIommuFaultReasonPasidFetch, FaultReason::kPasidFetch) &&
-              same_reason(uapi::kIommuFaultReasonBadPasidEntry, FaultReason::kBadPasidEntry) &&
-              same_reason(uapi::kIommuFaultReasonPasidInvalid, FaultReason::kPasidInvalid) &&
-              same_reason(uapi::kIommuFaultReasonWalkEabt, FaultReason::kWalkEabt) &&
-              same_reason(uapi::kIommuFaultReasonPteFetch, FaultReason::kPteFetch) &&
-              same_reason(uapi::kIommuFaultReasonPermission, FaultReason::kPermission) &&
-              same_reason(uapi::kIommuFaultReasonAccess, FaultReason::kAccess) &&
-              same_reason(uapi::kIommuFaultReasonOorAddress, FaultReason::kOutOfRangeAddress));
+static_assert(FaultReason{uapi::kIommuFaultReasonUnknown} == FaultReason::kUnknown &&
+              FaultReason{uapi::kIommuFaultReasonPasidFetch} == FaultReason::kPasidFetch &&
+              FaultReason{uapi::kIommuFaultReasonBadPasidEntry} == FaultReason::kBadPasidEntry &&
+              FaultReason{uapi::kIommuFaultReasonPasidInvalid} == FaultReason::kPasidInvalid &&
+              FaultReason{uapi::kIommuFaultReasonWalkEabt} == FaultReason::kWalkEabt &&
+              FaultReason{uapi::kIommuFaultReasonPteFetch} == FaultReason::kPteFetch &&
+              FaultReason{uapi::kIommuFaultReasonPermission} == FaultReason::kPermission &&
+              FaultReason{uapi::kIommuFaultReasonAccess} == FaultReason::kAccess &&
+              FaultReason{uapi::kIommuFaultReasonOorAddress} == FaultReason::kOutOfRangeAddress);
 
 /// Decode a version 1 record from a private copy of its slot.
 ///

@@ -92,7 +92,9 @@ void hostile(Input& in, const Shape& s) {
       default: {
         const std::size_t room = in.below(out.size() + 1);
         const SourcePosition before = region->position();
+        const bool idle = region->watch().idle();
         const std::size_t n = region->poll(std::span(out).first(room));
+        hold(n == 0 || !idle, "an idle look misses records");
         hold(n <= room, "more records than there was room");
         if (n == 0) break;  // may have started anew at the kernel's prod
         const std::uint64_t first = (region->position().next + 2 * entries - n % entries) % entries;
@@ -153,7 +155,9 @@ class Honest {
 
   void poll(std::size_t room) {
     std::array<FaultRecord, 64> out;
+    const bool idle = region_->watch().idle();
     const std::size_t n = region_->poll(std::span(out).first(room));
+    hold(n == 0 || !idle, "an idle look misses records");
     for (std::size_t i = 0; i < n; ++i) {
       hold(out[i].addr > last_, "a record twice, or out of order");
       told_ |= out[i].lost_before != 0;

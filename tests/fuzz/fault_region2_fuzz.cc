@@ -64,7 +64,9 @@ void hostile(Input& in, const vfio::Geometry& geometry) {
         const std::size_t room = in.below(out.size() + 1);
         const std::uint64_t before = region.position().next;
         const auto malformed = region.stats().malformed;
+        const bool idle = region.watch().idle();
         const std::size_t n = region.poll(std::span(out).first(room));
+        hold(n == 0 || !idle, "an idle look misses records");
         hold(n <= room && n <= geometry.entries, "more records than there was room");
         hold(n <= header().prod - before || n == 0, "records that the kernel has not produced");
         hold(n == 0 || header().prod - before <= geometry.entries, "records overwritten long ago");
@@ -119,7 +121,9 @@ class Honest {
 
   void poll(std::size_t room) {
     std::array<FaultRecord, 64> out;
+    const bool idle = region_->watch().idle();
     const std::size_t n = region_->poll(std::span(out).first(room));
+    hold(n == 0 || !idle, "an idle look misses records");
     for (std::size_t i = 0; i < n; ++i) {
       told_ += out[i].lost_before;
       hold(!out[i].lost_before_is_guess, "an honest kernel's loss is guessed");

@@ -131,6 +131,7 @@ class Run {
   }
 
   void step() {
+    std::uint8_t how = 0;
     switch (in_.byte() % 12) {
       case 0:
       case 1:
@@ -156,7 +157,9 @@ class Run {
         world_.page.store(Reg32::kEvtqCons, world_.page.load(Reg32::kEvtqProd));
         break;
       case 9:
-        world_.refuse_submit = in_.byte() % 4;
+        how = in_.byte();
+        world_.refuse_submit = how % 4;
+        world_.devices_silent = (how & 0x10) != 0;
         world_.refuse_stage1 = in_.byte() % 8;
         break;
       case 10:

@@ -6,6 +6,8 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include <cstdio>
+#include <filesystem>
 #include <string_view>
 
 #include "tests/fuzz/input.h"
@@ -32,7 +34,7 @@ class Folder {
     rmdir(path_.c_str());
   }
   [[nodiscard]] std::string stem() const { return path_ + "/t"; }
-  void remove(const std::string& suffix) const { unlink((stem() + suffix).c_str()); }
+  void remove(const std::string& suffix) const { std::remove((stem() + suffix).c_str()); }
   void write(const std::string& suffix, std::string_view bytes) const {
     const int fd = open((stem() + suffix).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || ::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
@@ -123,6 +125,10 @@ bool place(Input& in, const std::string& suffix, const std::string& bytes) {
   folder().remove(suffix);
   folder().remove(suffix + ".zst");
   const std::uint8_t how = in.byte() % 4;
+  if (bytes.empty()) {  // there is no file without content to read: a folder of its name
+    std::filesystem::create_directory(folder().stem() + suffix);
+    return true;
+  }
   if (how < 2) {
     folder().write(suffix, bytes);
     return true;

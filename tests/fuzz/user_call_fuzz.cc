@@ -53,7 +53,9 @@ class Run {
     soft::SoftKernelConfig config;
     config.devices = {{"0000:00:01.0", 1, 0x10, in.flag() ? 8U : 0U}};
     config.max_fault_abi = in.flag() ? 2 : 1;
-    config.quirks_v7 = in.flag();
+    const std::uint8_t how = in.byte();
+    config.quirks_v7 = (how & 1) != 0;
+    config.fail_invalidation_every = how >> 6;
     config.ledger_entries = 16;
     config.tlb_sets = config.walk_sets = config.config_sets = 2;
     config.clock = [] { return Nanos{1}; };

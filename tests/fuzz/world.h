@@ -103,6 +103,7 @@ struct World {
   KillAt::Plan plan;
   Nanos now = 1000;
   int refuse_submit = 0;
+  bool devices_silent = false;  ///< what is refused are ATC invalidations that timed out
   int refuse_stage1 = 0;
 };
 
@@ -116,8 +117,11 @@ inline SubmitResult HostileSink::submit(std::span<const Operation> ops) noexcept
       hold(op.sid == World::sid(0) || op.sid == World::sid(1), "a stream that is not the guest's");
     }
   }
-  if (world->refuse_submit > 0) return --world->refuse_submit, SubmitResult{EIO, 1, 0};
-  return {0, 1, 1};
+  if (world->refuse_submit == 0) return {0, 1, 1};
+  --world->refuse_submit;
+  SubmitResult result{EIO, 1, 0};
+  result.atc_timeout = world->devices_silent;
+  return result;
 }
 inline SubmitResult HostileSink::set_stage1(std::size_t device,
                                             const Stage1Config& config) noexcept {
