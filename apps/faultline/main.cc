@@ -82,15 +82,23 @@ int main(int argc, char** argv) {
                "faultline");
   app.set_version_flag("--version", "faultline 0.1.0");
   app.require_subcommand(1);
+  app.set_config("--config", "",
+                 "read options from this TOML file: tables [run] and [replay], keys as the options "
+                 "without --; the command line wins");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   faultline::RunOptions run;
   CLI::App* const run_app = app.add_subcommand(
       "run", "the whole path on this machine: software kernel, devices, guests and engine");
   faultline::declare_run(*run_app, run);
+  run_app->fallthrough();  // to --config
+  run_app->footer("--config FILE: the same options from the table [run] of a TOML file");
   faultline::ReplayCommand replayed;
   CLI::App* const replay_app = app.add_subcommand(
       "replay",
       "one recorded trace against the engine, without a kernel or devices: counts, times");
   faultline::declare_replay(*replay_app, replayed);
+  replay_app->fallthrough();
+  replay_app->footer("--config FILE: the same options from the table [replay] of a TOML file");
   std::string audit;
   CLI::App* const audit_app = app.add_subcommand(
       "replay-audit", "plan again what a file of run --audit-merge says was asked");
@@ -112,7 +120,12 @@ int main(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     std::string help = "faultline";
     for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
-    return complain(std::string(e.what()) + " (see " + help + " --help)", kUsage);
+    std::string what = e.what();
+    if (dynamic_cast<const CLI::ConfigError*>(&e) != nullptr ||
+        dynamic_cast<const CLI::FileError*>(&e) != nullptr) {
+      what = "--config: " + what;
+    }
+    return complain(what + " (see " + help + " --help)", kUsage);
   } catch (const std::system_error& e) {
     return complain(e.what() + advice(e.code().value()), 1);
   } catch (const std::bad_alloc&) {

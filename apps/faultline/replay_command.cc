@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/faultline/options.h"
@@ -14,6 +16,7 @@
 #include "apps/guest/trace.h"
 #include "apps/replay/policies.h"
 #include "apps/replay/replay.h"
+#include "kernel/base/hgrm.h"
 
 namespace faultline {
 namespace {
@@ -53,6 +56,16 @@ ReplayOptions options_of(const ReplayCommand& command) {
   return options;
 }
 
+/// `file` is opened where `path` names one.
+Result<void> open_result(const char* option, const std::string& path,
+                         std::optional<ResultFile>& file) {
+  if (path.empty()) return {};
+  auto opened = ResultFile::open(path);
+  if (!opened) return fail(kUsageError, std::string(option) + ": " + opened.error().message());
+  file.emplace(std::move(*opened));
+  return {};
+}
+
 }  // namespace
 
 void declare_replay(CLI::App& command, ReplayCommand& to) {
@@ -78,6 +91,8 @@ void declare_replay(CLI::App& command, ReplayCommand& to) {
   choice("--clock", to.clock, {"virtual", "wall"},
          "count time, the same every time; or measure it, on two cores");
   command.add_option("--json", to.json, "write the result to this file");
+  command.add_option("--hgrm", to.hgrm,
+                     "write the CMD_SYNCs' latency, in us, for HdrHistogram's plotters");
   command.add_option("--loops", to.options.loops, "how often the trace is played")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000}))
       ->capture_default_str();
@@ -97,17 +112,17 @@ Result<void> replay_command(const ReplayCommand& command) {
   if (!trace) return usage(trace.error());
   const ReplayOptions options = options_of(command);
   if (auto ok = check_replay(*trace, options); !ok) return usage(ok.error());
-  std::optional<ResultFile> json;
-  if (!command.json.empty()) {
-    // Now, not after the replay.
-    auto opened = ResultFile::open(command.json);
-    if (!opened) return fail(kUsageError, "--json: " + opened.error().message());
-    json.emplace(std::move(*opened));
-  }
+  // Now, not after the replay.
+  std::optional<ResultFile> json, hgrm;
+  if (auto ok = open_result("--json", command.json, json); !ok) return ok;
+  if (auto ok = open_result("--hgrm", command.hgrm, hgrm); !ok) return ok;
   const auto report = replay(*trace, options);
   if (!report) return tl::unexpected(report.error());
   if (json) {
     if (auto ok = json->commit(to_json(*report)); !ok) return ok;
+  }
+  if (hgrm) {
+    if (auto ok = hgrm->commit(faultline::hgrm(report->sync_latency, 1000)); !ok) return ok;
   }
   print_summary(command, *trace, *report);
   return {};

@@ -20,6 +20,7 @@ struct ReplayCommand {
   std::string sink = "array";
   std::string clock = "virtual";
   std::string json;  ///< empty: none is written
+  std::string hgrm;  ///< empty: none is written
   MergeChoices merge;
   ReplayOptions options;
 };

@@ -87,6 +87,45 @@ TEST_F(ReplayTest, RunsByTheRealClockToo) {
   EXPECT_EQ(json["ioctls"], json["operations"]);
 }
 
+TEST_F(ReplayTest, TakesItsOptionsFromAFileToo) {
+  write("good.toml", "[replay]\npolicy = \"merge\"\nmerge-cap = 1\nmerge-linger = \"off\"\n");
+  const Arguments trace = {traces() + "nvme-strict-4-noril"};
+  const auto json_of = [&](const Arguments& more) {
+    Arguments all = trace;
+    all.insert(all.end(), more.begin(), more.end());
+    all.insert(all.end(), {"--json", at("out.json")});
+    const Finished f = replay(all);
+    EXPECT_EQ(f.status, 0) << f.out;
+    return text_of(at("out.json"));
+  };
+  const std::string exact = json_of({"--merge-cap", "1", "--merge-linger", "off"});
+  EXPECT_EQ(json_of({"--config", at("good.toml")}), exact);
+  EXPECT_NE(json_of({}), exact) << "the options make no difference";
+  EXPECT_EQ(json_of({"--config", at("good.toml"), "--policy", "forward-each"}),
+            json_of({"--policy", "forward-each"}))
+      << "the command line wins";
+
+  write("unknown.toml", "[replay]\nmerge-kap = 1\n");
+  write("range.toml", "[replay]\nmerge-cap = 0.5\n");
+  write("broken.toml", "[replay\nmerge-cap = = 1\n");
+  for (const char* name : {"unknown.toml", "range.toml", "broken.toml", "none.toml"}) {
+    expect_one_line(replay({trace[0], "--config", at(name)}), 2);
+  }
+}
+
+TEST_F(ReplayTest, WritesTheLatencyForPlotters) {
+  const Finished f =
+      replay({traces() + "vnet-lazy-4", "--hgrm", at("sync.hgrm"), "--json", at("sync.json")});
+  ASSERT_EQ(f.status, 0) << f.out;
+  const std::string text = text_of(at("sync.hgrm"));
+  EXPECT_NE(text.find("Percentile TotalCount"), std::string::npos) << text;
+  const auto json = nlohmann::json::parse(text_of(at("sync.json")), nullptr, false);
+  const std::string count = std::to_string(json["sync_latency_ns"]["count"].get<unsigned>());
+  EXPECT_NE(text.find(count + "]"), std::string::npos) << text;
+  expect_one_line(replay({traces() + "vnet-lazy-4", "--hgrm", "/dev/full"}), 1);
+  expect_one_line(replay({traces() + "vnet-lazy-4", "--hgrm", at("no/where")}), 2);
+}
+
 TEST_F(ReplayTest, SaysInOneLineThatTheDiskIsFull) {
   const Finished f = replay({traces() + "vnet-lazy-4", "--json", "/dev/full"});
   expect_one_line(f, 1);
