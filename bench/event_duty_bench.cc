@@ -7,26 +7,13 @@
 #include <cstddef>
 #include <span>
 
+#include "bench/support/event_duty.h"
 #include "bench/support/guest.h"
 #include "engine/event_duty.h"
 #include "tests/support/allocations.h"
 
 namespace faultline {
 namespace {
-
-engine::EventDutySetup setup_of(bench::Guest& guest, engine::GuestRings& rings,
-                                std::size_t devices) {
-  engine::EventDutySetup setup;
-  setup.memory = &guest.memory_;
-  setup.page = guest.page_;
-  setup.rings = &rings;
-  for (std::uint32_t i = 0; i < devices; ++i) setup.vsids.push_back(StreamId{i});
-  rings.to_event.push({.kind = engine::ToEventDuty::Kind::kEnableEvtq,
-                       .token = 1,
-                       .base = bench::Guest::kQueueAt,
-                       .log2size = 10});
-  return setup;
-}
 
 /// Always has `burst` raw events.
 class Flood {
@@ -59,7 +46,7 @@ void Burst(benchmark::State& state) {
   engine::GuestRings rings;
   engine::Journal journal = engine::Journal::create("bench", 1, 0).value();
   Flood sources(static_cast<std::size_t>(state.range(0)));
-  engine::EventDuty<Flood> duty(sources, setup_of(guest, rings, 1), journal.event());
+  engine::EventDuty<Flood> duty(sources, bench::event_duty_setup(guest, rings, 1), journal.event());
   Nanos now = 1;
   duty.round(now);
   const std::size_t before = testing_support::allocations();

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bench/support/event_duty.h"
 #include "bench/support/guest.h"
 #include "bench/support/soft_rig.h"
 #include "engine/event_duty.h"
@@ -31,16 +32,8 @@ void per_device(benchmark::State& state) {
 /// One guest of a shard.
 struct Guest {
   Guest(unsigned devices, vfio::AbiChoice abi) : rig(devices), sources(rig.regions(abi)) {
-    engine::EventDutySetup setup;
-    setup.memory = &guest.memory_;
-    setup.page = guest.page_;
-    setup.rings = &rings;
-    for (std::uint32_t i = 0; i < devices; ++i) setup.vsids.push_back(StreamId{i});
-    rings.to_event.push({.kind = engine::ToEventDuty::Kind::kEnableEvtq,
-                         .token = 1,
-                         .base = bench::Guest::kQueueAt,
-                         .log2size = 10});
-    duty = std::make_unique<engine::EventDuty<Regions>>(sources, setup, journal.event());
+    duty = std::make_unique<engine::EventDuty<Regions>>(
+        sources, bench::event_duty_setup(guest, rings, devices), journal.event());
   }
 
   bench::Guest guest{bench::Guest::kLazy};
