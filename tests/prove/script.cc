@@ -72,8 +72,9 @@ RawCommand atc(Random& random) {
     c.word[0] |= 1U << 11U | std::uint64_t{random.below(2)} << 12U | random.below(2) << 9U;
   }
   const std::uint64_t size = random.one_in(16) ? 52 : random.below(random.one_in(8) ? 12 : 4);
-  c.word[1] = (page(random) & ~((std::uint64_t{1} << (12 + size)) - 1)) | size;
-  if (size == 52) c.word[1] = size;
+  const std::uint64_t address = page(random);
+  // 52 is everything, and names no address.
+  c.word[1] = size == 52 ? size : address >> (12 + size) << (12 + size) | size;
   return c;
 }
 
