@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace faultline::engine {
@@ -31,6 +32,20 @@ unsigned ColdLane::concurrency() const {
 #else
 
 namespace {
+
+/// oneTBB's workers, ended before the lane is gone: a worker that still leaves the arena holds
+/// memory of oneTBB, which the leak sanitizer rightly reports.
+class Workers final {
+ public:
+  Workers() = default;
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+  // Another lane may be alive; then the last of them ends the workers.
+  ~Workers() { tbb::finalize(handle_, std::nothrow); }
+
+ private:
+  tbb::task_scheduler_handle handle_{tbb::attach{}};
+};
 
 /// Binds every worker that enters the arena; a thread that leaves gets its affinity back.
 class Pin final : public tbb::task_scheduler_observer {
@@ -66,6 +81,7 @@ struct ColdLane::State {
   }
 
   unsigned width;
+  Workers workers;  // constructed before, and so destroyed after, what uses them
   tbb::global_control parallelism;
   tbb::task_arena arena;
   Pin pin;
