@@ -139,10 +139,9 @@ TEST(Placement, ServesEveryDutyOnceOnTheNodeWhateverTheHostAndTheOrder) {
       ++load[g.event_shard];
       ++load[g.command_shard];
     }
-    // Even: no shard carries more than one duty above another.
-    const auto [least, most] = std::ranges::minmax(load);
-    ASSERT_LE(most - least, plan->shards.size() > 1 ? 2U : 0U);
+    for (std::size_t s = 0; s < load.size(); ++s) ASSERT_EQ(plan->shards[s].load, load[s]);
     for (const ShardPlan& s : plan->shards) ASSERT_EQ(t.find(s.cpu)->node, plan->node);
+    ASSERT_FALSE(plan->housekeeping.empty());
 
     std::vector<GuestPlacement> shuffled = guests;
     std::shuffle(shuffled.begin(), shuffled.end(), random);
@@ -154,6 +153,70 @@ TEST(Placement, ServesEveryDutyOnceOnTheNodeWhateverTheHostAndTheOrder) {
       ASSERT_EQ(at->command_shard, plan->guests[i].command_shard);
     }
   }
+}
+
+TEST(Placement, IsEvenWhereCoresAreEqual) {
+  std::mt19937 random(12);
+  for (int round = 0; round < 100; ++round) {
+    const Topology t = machine(1, 1, 1 + random() % 7, 1);
+    std::vector<GuestPlacement> guests;
+    for (unsigned g = random() % 9; g > 0; --g) guests.push_back({.name = "g" + std::to_string(g)});
+    const auto plan = place(t, guests, {});
+    ASSERT_TRUE(plan);
+    const auto [least, most] = std::ranges::minmax_element(plan->shards, {}, &ShardPlan::load);
+    ASSERT_LE(most->load - least->load, 1U) << guests.size() << " guests, round " << round;
+  }
+}
+
+TEST(Placement, SpreadsUnevenLoadsByLoadAndNotByNumber) {
+  const Topology t = machine(1, 1, 3, 1);  // two of them poll
+  const auto plan = place(
+      t, {{.name = "storm", .fault_load = 9}, {.name = "a"}, {.name = "b"}, {.name = "c"}}, {});
+  ASSERT_TRUE(plan);
+  ASSERT_EQ(plan->shards.size(), 2U);
+  const std::size_t busy = plan->guests[0].event_shard;
+  EXPECT_EQ(plan->shards[busy].load, 9U) << "the storm is alone";
+  EXPECT_EQ(plan->shards[1 - busy].load, 7U);
+}
+
+TEST(Placement, TellsWhatItPreferredEachChoiceTo) {
+  Topology t = machine(1, 2, 4, 2);
+  for (Cpu& cpu : t.cpus) cpu.isolated = cpu.index >= 4;
+  const auto plan = place(t, {{"a", {}, {4, 6}}, {"b", {}, {12}}}, {.shards = 2});
+  ASSERT_TRUE(plan);
+  for (const ShardPlan& s : plan->shards) {
+    ASSERT_FALSE(s.rejected.empty());
+    EXPECT_LE(s.rejected.size(), 3U);
+    for (const Rejected& r : s.rejected) {
+      EXPECT_GE(r.cost_more, 0) << "cpu " << r.cpu;
+      EXPECT_FALSE(r.reason.empty());
+      EXPECT_NE(r.cpu, s.cpu);
+    }
+  }
+  for (const GuestPlan& g : plan->guests) {
+    ASSERT_EQ(g.event_rejected.size(), 1U);
+    EXPECT_GE(g.event_rejected[0].cost_more, 0);
+    EXPECT_NE(g.event_rejected[0].cpu, plan->shards[g.event_shard].cpu);
+    ASSERT_EQ(g.command_rejected.size(), 1U);
+  }
+  EXPECT_EQ(plan->quiet.size(), 2U) << "one SMT sibling of each";
+  EXPECT_EQ(plan->node_reason, "the only one");
+}
+
+TEST(Placement, NeverPollsOnAVcpusCpuWhileAnotherCoreIsFree) {
+  const Topology t = machine(1, 1, 4, 2);
+  const auto plan = place(t, {{"a", {}, {0, 1, 2, 3}}}, {});
+  ASSERT_TRUE(plan);
+  for (const ShardPlan& s : plan->shards) EXPECT_GE(t.find(s.cpu)->core, 2U);
+}
+
+TEST(Placement, KeepsTheOnlyCoreThatIsNotIsolatedForHousekeeping) {
+  Topology t = machine(1, 1, 4, 1);
+  for (Cpu& cpu : t.cpus) cpu.isolated = cpu.index != 3;
+  const auto plan = place(t, {{"a", {}, {}}, {"b", {}, {}}}, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->shards.size(), 3U);
+  EXPECT_EQ(plan->housekeeping, (std::vector<unsigned>{3}));
 }
 
 }  // namespace
