@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "engine/topology.h"
 
-#include <hwloc.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -11,21 +10,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <memory>
 #include <type_traits>
+
+#include "engine/topology_handle.h"
 
 namespace faultline::engine {
 namespace {
 
-struct Destroy {
-  void operator()(hwloc_topology* t) const noexcept { hwloc_topology_destroy(t); }
-};
-using Handle = std::unique_ptr<hwloc_topology, Destroy>;
-
-Result<Handle> make_handle() {
+Result<TopologyHandle> make_handle() {
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return fail(errno, "hwloc: initialise a topology");
-  Handle handle(raw);
+  TopologyHandle handle(raw);
   hwloc_topology_set_io_types_filter(handle.get(), HWLOC_TYPE_FILTER_KEEP_ALL);
   return handle;
 }
@@ -124,6 +119,25 @@ Result<Topology> topology_instead(const std::string& path) {
 
 }  // namespace
 
+Result<TopologyHandle> load_machine() {
+  auto handle = make_handle();
+  if (!handle) return tl::unexpected(handle.error());
+  if (hwloc_topology_load(handle->get()) != 0) return fail(errno, "hwloc: load this machine");
+  return handle;
+}
+
+Result<TopologyHandle> load_xml(const std::string& path) {
+  if (!std::ifstream(path))
+    return fail(errno, "topology " + path + ": cannot be read (write one with lstopo --of xml)");
+  auto handle = make_handle();
+  if (!handle) return tl::unexpected(handle.error());
+  if (hwloc_topology_set_xml(handle->get(), path.c_str()) != 0 ||
+      hwloc_topology_load(handle->get()) != 0) {
+    return fail(0, "topology " + path + ": not an hwloc XML (write one with lstopo --of xml)");
+  }
+  return handle;
+}
+
 std::vector<unsigned> Topology::nodes() const {
   std::vector<unsigned> out;
   for (const Cpu& cpu : cpus) out.push_back(cpu.node);
@@ -151,9 +165,8 @@ Result<Topology> live_topology() {
   if (const char* path = std::getenv("HWLOC_XMLFILE"); path != nullptr && *path != '\0') {
     return topology_instead(path);
   }
-  auto handle = make_handle();
+  auto handle = load_machine();
   if (!handle) return tl::unexpected(handle.error());
-  if (hwloc_topology_load(handle->get()) != 0) return fail(errno, "hwloc: load this machine");
   Topology topology = plain(handle->get(), "this machine");
   mark_isolated(topology);
   if (topology.cpus.empty()) return fail(0, "hwloc: this machine shows no CPU to this process");
@@ -161,14 +174,8 @@ Result<Topology> live_topology() {
 }
 
 Result<Topology> topology_from_xml(const std::string& path) {
-  if (!std::ifstream(path))
-    return fail(errno, "topology " + path + ": cannot be read (write one with lstopo --of xml)");
-  auto handle = make_handle();
+  auto handle = load_xml(path);
   if (!handle) return tl::unexpected(handle.error());
-  if (hwloc_topology_set_xml(handle->get(), path.c_str()) != 0 ||
-      hwloc_topology_load(handle->get()) != 0) {
-    return fail(0, "topology " + path + ": not an hwloc XML (write one with lstopo --of xml)");
-  }
   Topology topology = plain(handle->get(), path);
   if (topology.cpus.empty()) return fail(0, "topology " + path + ": has no CPU");
   return topology;

@@ -11,6 +11,7 @@
 
 #include "apps/faultline/engine_child.h"
 #include "apps/faultline/options.h"
+#include "apps/faultline/place_command.h"
 #include "apps/faultline/replay_command.h"
 #include "apps/faultline/run.h"
 #include "engine/merge/plan_audit.h"
@@ -60,8 +61,7 @@ int run_command(const faultline::RunOptions& options) {
   return status ? *status : complain(status.error());
 }
 
-int replay(const faultline::ReplayCommand& command) {
-  const auto ok = faultline::replay_command(command);
+int finish(const faultline::Result<void>& ok) {
   const int done = finish_output();
   if (done != 0) return done;
   return ok ? 0 : complain(ok.error());
@@ -99,6 +99,10 @@ int main(int argc, char** argv) {
   faultline::declare_replay(*replay_app, replayed);
   replay_app->fallthrough();
   replay_app->footer("--config FILE: the same options from the table [replay] of a TOML file");
+  faultline::PlaceCommand placed;
+  CLI::App* const place_app = app.add_subcommand(
+      "place", "which CPU would poll what, on this machine or a recorded one, and why");
+  faultline::declare_place(*place_app, placed);
   std::string audit;
   CLI::App* const audit_app = app.add_subcommand(
       "replay-audit", "plan again what a file of run --audit-merge says was asked");
@@ -113,7 +117,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (child->parsed()) return faultline::engine_child(description);
-    if (replay_app->parsed()) return replay(replayed);
+    if (replay_app->parsed()) return finish(faultline::replay_command(replayed));
+    if (place_app->parsed()) return finish(faultline::place_command(placed));
     if (audit_app->parsed()) return replay_audit(audit);
     return run_command(run);
   } catch (const CLI::ParseError& e) {

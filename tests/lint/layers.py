@@ -38,7 +38,10 @@ FREESTANDING = {"stddef.h", "stdint.h", "stdbool.h", "limits.h", "stdarg.h", "st
 
 # Each foreign library's one home; tests and bench may use any.
 HOMES = {
-    "hwloc": (r"hwloc(\.h|/)", {"engine/topology.cc"}),
+    "hwloc": (
+        r"hwloc(\.h|/)",
+        {"engine/topology_handle.h", "engine/topology.cc", "engine/topology_drawing.cc"},
+    ),
     "rte_ring": (r"rte_(ring\w*|errno)\.h", {"engine/ring.h", "engine/lcore.cc"}),
     "DPDK": (r"rte_(?!ring|errno)\w+\.h", {"engine/lcore.cc"}),
     "oneTBB": (r"(tbb|oneapi)/", {"engine/cold_lane.cc"}),
