@@ -88,6 +88,16 @@ class Engine {
   /// Take a guest off its shards. Its journal is then that of a killed engine: add_guest() resumes.
   Result<void> remove_guest(const std::string& name);
 
+  /// Move duties of a running engine to the shards that a plan names for their guests. A duty that
+  /// moves rests for some 100 µs; what it holds, and what stays in the kernel meanwhile, goes with
+  /// it. Guests that the plan does not name stay.
+  ///
+  /// plan     for the shards that run: as many, on the same CPUs
+  /// returns  duties moved
+  /// errors   another plan's shards; a shard that does not answer. What had moved until then stays
+  ///          moved, and each duty is on one shard
+  Result<unsigned> rebalance(const Plan& plan);
+
   /// Stop polling when everything in flight is finished: no fault is lost (what has not been taken
   /// stays in the kernel's ring) and every CONS is journalled.
   ///
@@ -103,6 +113,9 @@ class Engine {
 
   Result<void> place_guest(GuestType& guest, const GuestPlan& plan);
   Result<void> tell(std::size_t shard, ShardMessage message);
+  /// `at` is the duty's shard: changed when it took effect. returns  whether it had to move
+  template <class D>
+  Result<bool> move_duty(D& duty, std::size_t& at, std::size_t to);
   template <class D>
   Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty) {
     if (running_) {

@@ -93,6 +93,56 @@ Result<void> Engine<Sources, Sink, Hook>::remove_guest(const std::string& name) 
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+template <class D>
+Result<bool> Engine<Sources, Sink, Hook>::move_duty(D& duty, std::size_t& at, std::size_t to) {
+  if (at == to) return false;
+  // All that the old core wrote to the duty is the new one's: the old shard's acknowledgement is
+  // pushed with release after its last round of it and popped here with acquire; the message to the
+  // new shard is pushed here with release and popped there with acquire.
+  if (auto ok = change(at, ShardMessage::Kind::kRemove, duty); !ok) {
+    return tl::unexpected(ok.error());
+  }
+  if (auto ok = change(to, ShardMessage::Kind::kAdd, duty); !ok) {
+    // It had room for it a moment ago.
+    if (auto back = change(at, ShardMessage::Kind::kAdd, duty); !back) {
+      return fail(std::move(back.error()), "a duty is on no shard");
+    }
+    return tl::unexpected(ok.error());
+  }
+  const std::lock_guard lock(mutex_);  // snapshots tell where it is
+  at = to;
+  return true;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<unsigned> Engine<Sources, Sink, Hook>::rebalance(const Plan& plan) {
+  if (!running_) return fail(EINVAL, "an engine that does not run cannot be rebalanced");
+  const auto cpu = [](const ShardPlan& s) { return s.cpu; };
+  if (!std::ranges::equal(plan.shards, plan_.shards, {}, cpu, cpu)) {
+    return fail(EINVAL, "a plan with other shards needs another start");
+  }
+  for (const GuestPlan& to : plan.guests) {
+    if (to.event_shard >= shards_.size() || to.command_shard >= shards_.size()) {
+      return fail(EINVAL, "guest " + to.name + " is placed on a shard that is not there");
+    }
+  }
+  unsigned moved = 0;
+  for (auto& guest : guests_) {
+    const auto to = std::ranges::find(plan.guests, guest->spec().name, &GuestPlan::name);
+    if (to == plan.guests.end()) continue;
+    const std::string where = "guest " + to->name;
+    auto event = move_duty(guest->event(), guest->event_shard, to->event_shard);
+    if (!event) return fail(std::move(event.error()), where);
+    auto command = std::visit(
+        [&](auto& duty) { return move_duty(*duty, guest->command_shard, to->command_shard); },
+        guest->command());
+    if (!command) return fail(std::move(command.error()), where);
+    moved += (*event ? 1U : 0U) + (*command ? 1U : 0U);
+  }
+  return moved;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::stop() {
   if (!running_) return {};
   for (auto& shard : shards_) {

@@ -94,6 +94,7 @@ class EngineHost {
   }
 
   Result<void> stop() { return engine_->stop(); }
+  Result<unsigned> rebalance(const engine::Plan& plan) { return engine_->rebalance(plan); }
   [[nodiscard]] engine::EngineSnapshot snapshot() const { return engine_->snapshot(); }
   [[nodiscard]] unsigned abi() const noexcept { return abi_; }
 

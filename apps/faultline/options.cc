@@ -55,6 +55,8 @@ void declare_run(CLI::App& command, RunOptions& to) {
          "each N-th invalidation of a device's container fails with EIO");
   number("--storms", to.storms_ms, 1, 60'000,
          "milliseconds between bursts of faults that overrun the kernel's queues");
+  number("--rebalance", to.rebalance_ms, 1, 60'000,
+         "milliseconds after which every duty moves to the next shard, again and again");
   command.add_option("--seed", to.seed, "of everything that is random")->capture_default_str();
 }
 

@@ -82,6 +82,7 @@ bool print_verdict(const RunResult& r) {
   };
   fmt::print("\n{:.1f} s, fault ABI {}, {} polling shard{}\n", r.seconds, r.abi, r.shards,
              r.shards == 1 ? "" : "s");
+  if (r.duties_moved != 0) fmt::print("{} moves of a duty to another shard\n", r.duties_moved);
   spread("fault to guest", r.fault_latency);
   spread("CMD_SYNC      ", r.sync_latency);
   fmt::print("commands        {} with {} CMD_SYNCs, {:.2f} outstanding when one is rung\n",
@@ -116,6 +117,7 @@ std::string result_json(const RunOptions& options, const RunResult& r) {
       {"guests", options.guests},
       {"devices", options.devices},
       {"shards", r.shards},
+      {"duties_moved", r.duties_moved},
       {"faults",
        {{"produced", f.produced},
         {"delivered", f.delivered},

@@ -26,6 +26,36 @@ namespace {
 
 constexpr Nanos kSetUpLimit = 60'000'000'000;
 
+/// Moves every duty to the next shard, each time that long after the last.
+class Rebalancer {
+ public:
+  Rebalancer(unsigned ms, engine::Plan plan)
+      : every_(Nanos{ms} * 1'000'000), due_(monotonic_ns() + every_), plan_(std::move(plan)) {}
+
+  template <class Host>
+  Result<void> turn(Host& host) {
+    if (every_ == 0 || monotonic_ns() < due_) return {};
+    const std::size_t shards = plan_.shards.size();
+    for (engine::GuestPlan& guest : plan_.guests) {
+      guest.event_shard = (guest.event_shard + 1) % shards;
+      guest.command_shard = (guest.command_shard + 1) % shards;
+    }
+    const auto moved = host.rebalance(plan_);
+    if (!moved) return tl::unexpected(moved.error());
+    moved_ += *moved;
+    due_ = monotonic_ns() + every_;
+    return {};
+  }
+
+  [[nodiscard]] std::uint64_t moved() const noexcept { return moved_; }
+
+ private:
+  Nanos every_;
+  Nanos due_;
+  engine::Plan plan_;
+  std::uint64_t moved_ = 0;
+};
+
 /// All in one process but perhaps the kernel: the engine's snapshots are at hand.
 template <class Sys>
 Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
@@ -36,6 +66,9 @@ Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
   if (!plan) return fail(kUsageError, plan.error().message());
   if (auto ok = choose_hugepages(options.hugepages, choices, *plan); !ok) {
     return tl::unexpected(ok.error());
+  }
+  if (options.rebalance_ms != 0 && plan->shards.size() < 2) {
+    return fail(kUsageError, "--rebalance needs another shard to move to: use --shards 2");
   }
   announce(options, trace, *plan);
 
@@ -60,8 +93,13 @@ Result<int> run_here(const RunOptions& options, const guest::Trace& trace,
   session.start();
   if (auto ok = session.wait_ready(kSetUpLimit); !ok) return tl::unexpected(ok.error());
   const Nanos until = monotonic_ns() + Nanos{options.seconds} * 1'000'000'000;
-  while (monotonic_ns() < until && !interrupted()) session.turn(ioctls);
+  Rebalancer rebalancer(options.rebalance_ms, *plan);
+  while (monotonic_ns() < until && !interrupted()) {
+    session.turn(ioctls);
+    if (auto ok = rebalancer.turn(**host); !ok) return tl::unexpected(ok.error());
+  }
   RunResult result = session.finish();
+  result.duties_moved = rebalancer.moved();
   for (const auto& g : (*host)->snapshot().guests) {
     result.ioctls += g.commands.ioctls;
     engine::add_counters(result.commands, g.commands);
@@ -111,6 +149,9 @@ Result<void> check(const RunOptions& options) {
   }
   if (options.kills() && !options.plant.empty()) {
     return fail(kUsageError, "--plant and --chaos do not go together: one error at a time");
+  }
+  if (options.kills() && options.rebalance_ms != 0) {
+    return fail(kUsageError, "--rebalance and --chaos do not go together: use one of them");
   }
   return {};
 }

@@ -30,6 +30,7 @@ struct RunResult {
   merge::MergeCounters merge;        ///< the same
   unsigned abi = 0;
   std::size_t shards = 0;
+  std::uint64_t duties_moved = 0;  ///< from one shard to another
   double outstanding = 0;  ///< mean number of CMD_SYNCs outstanding per guest, when one is rung
 };
 

@@ -225,6 +225,60 @@ TEST_F(EngineTest, TakesGuestsOnAndOffWhileItRuns) {
   testing_world::audit(b.faults, b.guest, b.vsids);
 }
 
+TEST_F(EngineTest, MovesDutiesBetweenShardsWithoutLosingARecordOrASync) {
+  GuestWorld a("a"), b("b");
+  TestEngine engine(lane_);
+  ASSERT_TRUE(a.join(engine).has_value());
+  ASSERT_TRUE(b.join(engine).has_value());
+  Plan plan = two_shards({"a", "b"});
+  ASSERT_TRUE(engine.start(plan, on_threads()).has_value());
+  ASSERT_TRUE(a.probe());
+  ASSERT_TRUE(b.probe());
+  unsigned moved = 0;
+  for (int i = 0; i < 60; ++i) {
+    for (GuestWorld* g : {&a, &b}) {
+      g->fault(20);
+      g->world.queue({command_world::tlbi_va(0x1000), command_world::sync()});
+    }
+    // All four combinations, with records and commands under way at each change.
+    plan.guests[0].event_shard = static_cast<std::size_t>(i / 2 % 2);
+    plan.guests[0].command_shard = static_cast<std::size_t>(i % 2);
+    plan.guests[1].event_shard = static_cast<std::size_t>(i % 2);
+    const auto changed = engine.rebalance(plan);
+    ASSERT_TRUE(changed.has_value()) << changed.error().message();
+    moved += *changed;
+    const EngineSnapshot snapshot = engine.snapshot();
+    EXPECT_EQ(snapshot.guests[0].event_shard, plan.guests[0].event_shard);
+    EXPECT_EQ(snapshot.guests[0].command_shard, plan.guests[0].command_shard);
+    for (GuestWorld* g : {&a, &b}) {
+      ASSERT_TRUE(g->read_until(static_cast<std::size_t>(i + 1) * 20));
+      ASSERT_TRUE(g->drained());
+    }
+  }
+  EXPECT_GT(moved, 100U);
+  ASSERT_TRUE(engine.stop().has_value());
+  testing_world::audit(a.faults, a.guest, a.vsids);
+  testing_world::audit(b.faults, b.guest, b.vsids);
+}
+
+TEST_F(EngineTest, RefusesToRebalanceToOtherShards) {
+  GuestWorld g("one");
+  TestEngine engine(lane_);
+  ASSERT_TRUE(g.join(engine).has_value());
+  Plan plan = two_shards({"one"});
+  EXPECT_FALSE(engine.rebalance(plan).has_value()) << "it does not run";
+  ASSERT_TRUE(engine.start(plan, on_threads()).has_value());
+  Plan fewer = plan;
+  fewer.shards.pop_back();
+  EXPECT_FALSE(engine.rebalance(fewer).has_value());
+  Plan nowhere = plan;
+  nowhere.guests[0].event_shard = 2;
+  EXPECT_FALSE(engine.rebalance(nowhere).has_value());
+  const auto nobody = engine.rebalance(two_shards({"somebody else"}));
+  ASSERT_TRUE(nobody.has_value());
+  EXPECT_EQ(*nobody, 0U);
+}
+
 TEST_F(EngineTest, ErrsOnPurposeWhenPlanted) {
   for (const Plant plant : {Plant::kLoseRecord, Plant::kDuplicateRecord}) {
     GuestWorld g("one");

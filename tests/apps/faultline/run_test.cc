@@ -54,6 +54,19 @@ TEST(Run, IsCleanForwardingEach) {
   expect_clean({"--policy", "forward-each"});
 }
 
+TEST(Run, IsCleanWhileItsDutiesMoveBetweenShards) {
+  const Finished f = run({"--shards", "2", "--rebalance", "20", "--guests", "2"});
+  EXPECT_EQ(f.status, 0) << f.out;
+  EXPECT_NE(f.out.find("audit: clean"), std::string::npos) << f.out;
+  EXPECT_NE(f.out.find(" moves of a duty to another shard"), std::string::npos) << f.out;
+}
+
+TEST(Run, NeedsTwoShardsToMoveDutiesBetween) {
+  const Finished f = run({"--shards", "1", "--rebalance", "20"});
+  EXPECT_EQ(f.status, 2) << f.out;
+  EXPECT_NE(f.out.find("use --shards 2"), std::string::npos) << f.out;
+}
+
 // Guests unmap, SYNC and do DMA at once: a stale use would be found.
 class EachPolicy : public testing::TestWithParam<const char*> {};
 
