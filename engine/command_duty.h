@@ -10,6 +10,7 @@
 #include <span>
 #include <type_traits>
 
+#include "engine/bell.h"
 #include "engine/command_counters.h"
 #include "engine/control_registers.h"
 #include "engine/event_link.h"
@@ -90,6 +91,13 @@ class CommandDuty {
   /// Nothing is in flight that a later round has to finish.
   [[nodiscard]] bool quiet() const noexcept {
     return gone() || (at_rest() && syncs_.empty() && !registers_.busy() && !link_.busy());
+  }
+
+  // For a shard that sleeps (shard_sleep.h).
+  [[nodiscard]] std::array<int, 1> wake_fds() const noexcept { return {doorbell_}; }
+  void drain_signals(Nanos) noexcept { Bell::drain(doorbell_); }
+  [[nodiscard]] Nanos longest_sleep() const noexcept {
+    return doorbell_ >= 0 ? ~Nanos{0} : register_poll_;
   }
 
   /// A page of the guest's memory is gone: the guest is not touched any more.
@@ -319,6 +327,8 @@ class CommandDuty {
   ControlRegisters registers_;
   SyncCompletion syncs_;
   HostRecovery recovery_;
+  int doorbell_;         ///< eventfd; -1: the guest's registers ring no bell
+  Nanos register_poll_;  ///< ns between looks at them when the shard sleeps
 };
 
 }  // namespace faultline::engine

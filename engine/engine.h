@@ -37,6 +37,7 @@ struct Launcher {
 
 struct EngineOptions {
   std::optional<IdlePolicy> idle;  ///< unset: by whether the shard has its core for itself
+  IdleOptions sleep;               ///< of IdlePolicy::kSleep: when and for how long
   Plant plant = Plant::kNone;
   viommu::Features features;  ///< what to offer guests, less what their sink cannot do
 };

@@ -29,6 +29,9 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
   if (!features) return fail(std::move(features.error()), where);
   auto guest = std::make_unique<GuestType>(std::move(spec), std::move(sources), std::move(sink),
                                            std::move(*memory), *page, *features, journal);
+  if (options_.idle == IdlePolicy::kSleep && !guest->hang_bell()) {
+    return fail(errno, where + ": no eventfd by which its duties wake each other");
+  }
   guest->make_duties(next_index_, options_.plant, hook_);
   if (running_) {
     if (auto ok = place_guest(*guest, least_loaded(guest->spec().name)); !ok) return ok;
@@ -46,6 +49,10 @@ Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launc
   shards_.clear();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
     shards_.push_back(std::make_unique<CoreShard>());
+    if (options_.idle != IdlePolicy::kSleep) continue;
+    auto sleeper = Sleeper::make();
+    if (!sleeper) return tl::unexpected(sleeper.error());
+    shards_.back()->sleep_on(std::move(*sleeper));
   }
   plan_ = plan;
   for (auto& guest : guests_) {
@@ -60,7 +67,8 @@ Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launc
   for (std::size_t i = 0; i < shards_.size(); ++i) {
     const ShardPlan& shard = plan.shards[i];
     const bool alone = shard.isolated && !shard.shared;
-    const IdlePolicy idle = options_.idle.value_or(default_idle(!alone));
+    IdleOptions idle = options_.sleep;
+    idle.policy = options_.idle.value_or(default_idle(!alone));
     loops.emplace_back([at = shards_[i].get(), idle] {
       run_loop(std::span<CoreShard* const>(&at, 1), idle, MonotonicClock{});
     });

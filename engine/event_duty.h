@@ -132,6 +132,21 @@ class EventDuty {
     return !unsent_ack_ && rings_->to_event.empty() && idle_rounds_ > kLossEvery;
   }
 
+  // For a shard that sleeps (shard_sleep.h).
+  [[nodiscard]] std::array<int, 2> wake_fds() const noexcept {
+    return {source_fd(), rings_->event_bell.fd()};
+  }
+  void drain_signals(Nanos now) noexcept {
+    rings_->event_bell.drain();
+    if constexpr (requires { sources_->drain_signals(now); }) sources_->drain_signals(now);
+  }
+  /// Sources that signal may be left alone, but for an overflow that is owed to the guest, whose
+  /// acknowledgement rings no bell.
+  [[nodiscard]] Nanos longest_sleep() const noexcept {
+    if (source_fd() < 0 || rings_->event_bell.fd() < 0) return 0;
+    return loss_owed_ ? Nanos{1'000'000} : ~Nanos{0};
+  }
+
   /// The hook stopped it: it is dead, as after a kill.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
 
@@ -157,6 +172,14 @@ class EventDuty {
       return true;
     }
     return false;
+  }
+
+  [[nodiscard]] int source_fd() const noexcept {
+    if constexpr (requires { sources_->wake_fd(); }) {
+      return sources_->wake_fd();
+    } else {
+      return -1;
+    }
   }
 
   std::size_t sweep(std::size_t from, std::size_t to) noexcept {

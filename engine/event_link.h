@@ -33,6 +33,7 @@ class EventLink {
     request_ = request;
     busy_ = true;
     queued_ = rings_->to_event.push(request_);
+    rings_->event_bell.ring();
   }
 
   /// Take the acknowledgement. returns  work done
@@ -48,7 +49,10 @@ class EventLink {
 
  private:
   std::size_t take() noexcept {
-    if (!queued_) queued_ = rings_->to_event.push(request_);
+    if (!queued_) {
+      queued_ = rings_->to_event.push(request_);
+      rings_->event_bell.ring();
+    }
     ToCommandDuty answer;
     std::size_t work = 0;
     while (rings_->to_command.pop(answer)) {

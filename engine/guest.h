@@ -74,6 +74,9 @@ class Guest {
   Guest(const Guest&) = delete;
   Guest& operator=(const Guest&) = delete;
 
+  /// For shards that sleep: the duties wake each other. returns  false: no descriptors left
+  bool hang_bell() noexcept { return rings_.event_bell.hang(); }
+
   /// Make the duties: fresh, or where the journal says that an engine stopped.
   ///
   /// index   of this guest in the engine

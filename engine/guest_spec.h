@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/merge/options.h"
+#include "kernel/base/clock.h"
 #include "kernel/base/units.h"
 
 namespace faultline::engine {
@@ -42,10 +43,15 @@ struct GuestSpec {
   PolicyKind policy = PolicyKind::kMerge;
   merge::MergeOptions merge;  ///< of kMerge
   std::vector<DeviceSpec> devices;
-  int evtq_eventfd = -1;        ///< signalled for the event queue's interrupt; -1: none
-  int gerror_eventfd = -1;      ///< signalled for GERROR; -1: none
-  int sync_eventfd = -1;        ///< signalled for CMD_SYNC CS=IRQ without an MSI address; -1: none
-  std::vector<unsigned> vcpus;  ///< host CPUs that the guest's vCPUs run on; empty: unknown
+  int evtq_eventfd = -1;    ///< signalled for the event queue's interrupt; -1: none
+  int gerror_eventfd = -1;  ///< signalled for GERROR; -1: none
+  int sync_eventfd = -1;    ///< signalled for CMD_SYNC CS=IRQ without an MSI address; -1: none
+  /// Made readable after a write to a register (RegisterMode::kTrapped); -1: nobody tells, and the
+  /// registers are polled as an exitless guest's are.
+  int doorbell_eventfd = -1;
+  Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
+                                    ///< ring, when the shard sleeps
+  std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown
 };
 
 }  // namespace faultline::engine

@@ -17,6 +17,14 @@ enum class IdlePolicy : std::uint8_t {
   kSpin,   ///< poll again at once: the least latency, the whole core
   kPause,  ///< tell the core that this is a spin loop: the default on an isolated core
   kYield,  ///< nap when nothing came for a while: the default everywhere else
+  kSleep,  ///< sleep on descriptors when nothing came for a set time, and poll again from the first
+           ///< event on
+};
+
+struct IdleOptions {
+  IdlePolicy policy = IdlePolicy::kPause;
+  Nanos quiet = 200'000;        ///< kSleep: ns without work before it sleeps
+  Nanos longest = 100'000'000;  ///< kSleep: ns of one sleep; a VMM waits 300 ms for the next beat
 };
 
 [[nodiscard]] constexpr std::string_view idle_name(IdlePolicy policy) noexcept {
@@ -27,12 +35,15 @@ enum class IdlePolicy : std::uint8_t {
       return "pause";
     case IdlePolicy::kYield:
       return "yield";
+    case IdlePolicy::kSleep:
+      return "sleep";
   }
   return "?";
 }
 
 [[nodiscard]] constexpr std::optional<IdlePolicy> idle_from_name(std::string_view name) noexcept {
-  for (const IdlePolicy p : {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield}) {
+  for (const IdlePolicy p :
+       {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield, IdlePolicy::kSleep}) {
     if (idle_name(p) == name) return p;
   }
   return std::nullopt;
@@ -68,6 +79,7 @@ inline void rest(IdlePolicy policy, std::size_t idle_rounds = kYieldAfter + 1) n
       }
       [[fallthrough]];
     case IdlePolicy::kPause:
+    case IdlePolicy::kSleep:  // until it sleeps (shard_sleep.h)
       cpu_relax();
       return;
   }

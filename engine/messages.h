@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "engine/bell.h"
 #include "engine/ring.h"
 #include "kernel/operation.h"
 
@@ -54,6 +55,7 @@ struct GuestRings {
   SpscRing<ToCommandDuty> to_command{16};
   SpscRing<Stage1Job> to_cold{8};
   SpscRing<Stage1Done> from_cold{8};
+  Bell event_bell;  ///< rung after a push to to_event, when the EventDuty's shard may sleep
 };
 
 }  // namespace faultline::engine

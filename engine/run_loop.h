@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "engine/idle.h"
+#include "engine/shard_sleep.h"
 #include "kernel/base/clock.h"
 
 namespace faultline::engine {
@@ -21,15 +23,20 @@ inline constexpr Nanos kDrainNs = 200'000'000;
 /// Poll the shards of one lcore in turn, until each has been told to stop and is drained: a round
 /// found nothing and nothing is in flight, or kDrainNs have passed.
 ///
-/// shards  usually one; several share the core round by round
+/// shards  usually one; several share the core round by round, and then never sleep
+/// idle    kSleep needs a shard with a Sleeper; without one it pauses
 /// clock   () → Nanos
 /// cost    one clock() and one cycles() per shard and round beyond the duties' own
 /// thread  the lcore
 template <class Shard, class Clock>
 requires std::same_as<std::invoke_result_t<Clock&>, Nanos>
-void run_loop(std::span<Shard* const> shards, IdlePolicy idle, Clock&& clock) noexcept {
+void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock) noexcept {
+  const IdlePolicy idle = options.policy;
   // The default slack of 50 µs would be added to every nap.
-  if (idle == IdlePolicy::kYield) prctl(PR_SET_TIMERSLACK, 1UL);
+  if (idle == IdlePolicy::kYield || idle == IdlePolicy::kSleep) prctl(PR_SET_TIMERSLACK, 1UL);
+  SleepRule rule(options);
+  const bool sleeps =
+      idle == IdlePolicy::kSleep && shards.size() == 1 && shards[0]->sleeper() != nullptr;
   std::size_t idle_rounds = 0;
   Nanos drain_until = 0;
   std::uint64_t before = cycles();
@@ -57,7 +64,17 @@ void run_loop(std::span<Shard* const> shards, IdlePolicy idle, Clock&& clock) no
     }
     idle_rounds = work == 0 ? idle_rounds + 1 : 0;
     if (idle_rounds > 0) rest(idle, idle_rounds);
+    if (sleeps && rule.due(work, now)) [[unlikely]] {
+      if (sleep_unless_work(*shards[0], rule, options, clock) != 0) (void)rule.due(1, clock());
+      before = cycles();
+    }
   }
+}
+
+template <class Shard, class Clock>
+requires std::same_as<std::invoke_result_t<Clock&>, Nanos>
+void run_loop(std::span<Shard* const> shards, IdlePolicy policy, Clock&& clock) noexcept {
+  run_loop(shards, IdleOptions{.policy = policy}, std::forward<Clock>(clock));
 }
 
 }  // namespace faultline::engine

@@ -6,11 +6,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "engine/ring.h"
+#include "engine/sleeper.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/shared.h"
 #include "kernel/base/units.h"
@@ -21,7 +23,14 @@ namespace faultline::engine {
 ///
 /// round(now)  do what is due, bounded; returns the work done, 0 = idle
 /// quiet()     optional: nothing is in flight that a later round has to finish (asked when
-/// draining)
+///             draining, and before a sleep)
+///
+/// and, all optional, for a shard that sleeps:
+///
+/// wake_fds()          an array of descriptors that are readable when there may be work; -1: none
+/// drain_signals(now)  take back what they signal; every round from then on finds what it was for
+/// longest_sleep()     ns that the duty may be left alone; 0: it has to be polled all the time, as
+///                     has a duty that does not say
 template <class D>
 concept Duty = requires(D& d, Nanos now) {
   { d.round(now) }
@@ -45,6 +54,8 @@ struct alignas(kCacheLine) ShardCounters {
   std::uint64_t busy_cycles = 0;
   std::uint64_t idle_cycles = 0;
   std::uint64_t beat = 0;  ///< `now` of the last round
+  std::uint64_t sleeps = 0;
+  std::uint64_t slept_ns = 0;
 };
 
 /// The duties of one polling core, by type: the loop over them is monomorphic, nothing in it is
@@ -75,6 +86,13 @@ class Shard {
   bool add(D& duty) noexcept {
     auto& list = std::get<std::vector<D*>>(duties_);
     if (list.size() == list.capacity()) return false;
+    if constexpr (requires { duty.wake_fds(); }) {
+      for (const int fd : duty.wake_fds()) {
+        if (!sleeper_ || sleeper_->watch(fd)) continue;
+        unwatch(duty);
+        return false;
+      }
+    }
     list.push_back(&duty);
     return true;
   }
@@ -84,6 +102,7 @@ class Shard {
     auto& list = std::get<std::vector<D*>>(duties_);
     const auto at = std::find(list.begin(), list.end(), &duty);
     if (at == list.end()) return false;
+    unwatch(duty);
     list.erase(at);
     return true;
   }
@@ -117,7 +136,41 @@ class Shard {
   }
 
   /// returns  false when the ring is full: try again
-  bool post(const ShardMessage& message) noexcept { return to_shard_.push(message); }
+  bool post(const ShardMessage& message) noexcept {
+    const bool pushed = to_shard_.push(message);
+    if (sleeper_) sleeper_->wake();
+    return pushed;
+  }
+
+  // For a shard that sleeps; shard_sleep.h says in which order.
+
+  /// Before its first duty.
+  void sleep_on(std::unique_ptr<Sleeper> sleeper) noexcept { sleeper_ = std::move(sleeper); }
+  [[nodiscard]] Sleeper* sleeper() noexcept { return sleeper_.get(); }
+
+  void drain_signals(Nanos now) noexcept {
+    for_each([&](auto& duty) {
+      if constexpr (requires { duty.drain_signals(now); }) duty.drain_signals(now);
+    });
+  }
+
+  /// ns; 0: some duty has to be polled all the time.
+  [[nodiscard]] Nanos longest_sleep() noexcept {
+    Nanos least = ~Nanos{0};
+    for_each([&](auto& duty) {
+      if constexpr (requires { duty.longest_sleep(); }) {
+        least = std::min(least, duty.longest_sleep());
+      } else {
+        least = 0;
+      }
+    });
+    return least;
+  }
+
+  void account_sleep(Nanos length) noexcept {
+    store_relaxed(counters_.sleeps, counters_.sleeps + 1);
+    store_relaxed(counters_.slept_ns, counters_.slept_ns + length);
+  }
 
   /// returns  false when nothing new took effect; else `token` of the oldest such message, and
   ///          `accepted`: false where it could not be done (no room, no such duty)
@@ -155,6 +208,21 @@ class Shard {
     } else {
       return true;
     }
+  }
+
+  template <Duty D>
+  void unwatch(D& duty) noexcept {
+    if constexpr (requires { duty.wake_fds(); }) {
+      if (!sleeper_) return;
+      for (const int fd : duty.wake_fds()) sleeper_->unwatch(fd);
+    }
+  }
+
+  template <class F>
+  void for_each(F&& f) noexcept {
+    std::apply(
+        [&](auto&... list) { (std::ranges::for_each(list, [&](auto* duty) { f(*duty); }), ...); },
+        duties_);
   }
 
   std::size_t control() noexcept {
@@ -199,6 +267,7 @@ class Shard {
   SpscRing<Ack> from_shard_{kRing};
   ShardCounters counters_;
   bool stopping_ = false;
+  std::unique_ptr<Sleeper> sleeper_;  ///< null: it never sleeps
 };
 
 }  // namespace faultline::engine

@@ -73,6 +73,7 @@ std::string to_json(const Description& d) {
       {"strict_cores", d.choices.strict_cores},
       {"hugepages", d.choices.hugepages},
       {"idle", d.choices.idle ? static_cast<int>(*d.choices.idle) : -1},
+      {"sleep_after_ns", d.choices.sleep_after_ns},
       {"tlb_domain", d.profile.tlb_domain},
       {"cd_cache", d.profile.cd_cache},
       {"dev_iotlb", d.profile.dev_iotlb},
@@ -104,6 +105,7 @@ Result<Description> description_from_json(const std::string& text) {
     if (const int idle = j.at("idle"); idle >= 0) {
       d.choices.idle = static_cast<engine::IdlePolicy>(idle);
     }
+    d.choices.sleep_after_ns = j.at("sleep_after_ns");
     d.profile.tlb_domain = j.at("tlb_domain");
     d.profile.cd_cache = j.at("cd_cache");
     d.profile.dev_iotlb = j.at("dev_iotlb");

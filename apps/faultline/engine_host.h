@@ -30,6 +30,7 @@ struct EngineChoices {
   bool strict_cores = false;
   bool hugepages = false;                  ///< where they can still be had when the engine starts
   std::optional<engine::IdlePolicy> idle;  ///< unset: by what the core is
+  Nanos sleep_after_ns = 200'000;          ///< of IdlePolicy::kSleep
 };
 
 /// A plan for these guests on this machine.
@@ -78,6 +79,7 @@ class EngineHost {
     engine::EngineOptions options;
     options.plant = choices.plant;
     options.idle = choices.idle;
+    options.sleep.quiet = choices.sleep_after_ns;
     host->engine_ = std::make_unique<EngineType>(*host->lane_, options, hook);
     for (std::size_t g = 0; g < guests.size(); ++g) {
       auto sources = wirings[g]->sources(choices.abi, journals[g]);

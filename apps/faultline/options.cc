@@ -31,7 +31,7 @@ void declare_run(CLI::App& command, RunOptions& to) {
   choice("--kernel", to.kernel, {"soft", "soft-process"},
          "the software kernel, in this process or in its own [soft]");
   choice("--rate", to.rate, {"fast", "recorded"}, "think time of the guests' vCPUs [fast]");
-  choice("--idle", to.idle, {"auto", "spin", "pause", "yield"},
+  choice("--idle", to.idle, {"auto", "spin", "pause", "yield", "sleep"},
          "what a polling core does when nothing came [auto: pause where isolated, else yield]");
   command.add_option("--trace", to.trace,
                      "recorded commands to play: NAME of NAME.cmdq, NAME.db and NAME.json");
@@ -55,6 +55,8 @@ void declare_run(CLI::App& command, RunOptions& to) {
          "each N-th invalidation of a device's container fails with EIO");
   number("--storms", to.storms_ms, 1, 60'000,
          "milliseconds between bursts of faults that overrun the kernel's queues");
+  number("--sleep-after", to.sleep_after_us, 1, 10'000'000,
+         "microseconds without work before a shard sleeps (--idle sleep)");
   number("--rebalance", to.rebalance_ms, 1, 60'000,
          "milliseconds after which every duty moves to the next shard, again and again");
   command.add_option("--seed", to.seed, "of everything that is random")->capture_default_str();

@@ -37,8 +37,9 @@ struct RunOptions {
   unsigned chaos = 0;               ///< kills of the engine
   bool chaos_steps = false;         ///< one kill at every named step of the journal
   bool strict_cores = false;
-  bool lock_memory = false;   ///< of the guests, into RAM
-  unsigned storms_ms = 0;     ///< between bursts of faults without restraint; 0: none
+  bool lock_memory = false;  ///< of the guests, into RAM
+  unsigned storms_ms = 0;    ///< between bursts of faults without restraint; 0: none
+  unsigned sleep_after_us = 200;
   unsigned rebalance_ms = 0;  ///< between moves of all duties to the next shard; 0: none
   std::uint64_t seed = 1;
 

@@ -82,6 +82,7 @@ EngineChoices engine_choices(const RunOptions& options) {
             : options.plant == "duplicate-record" ? engine::Plant::kDuplicateRecord
                                                   : engine::Plant::kNone;
   c.idle = engine::idle_from_name(options.idle);  // none for "auto"
+  c.sleep_after_ns = Nanos{options.sleep_after_us} * 1'000;
   c.shards = options.shards;
   c.strict_cores = options.strict_cores;
   return c;

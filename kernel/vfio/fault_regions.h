@@ -99,8 +99,15 @@ class FaultRegions {
     return backstop(now);
   }
 
-  /// Readable (edge) when the kernel has signalled a fault: for a shard that wants to sleep.
+  /// Readable when the kernel has signalled a fault since the last drain_signals(): for a shard
+  /// that wants to sleep.
   [[nodiscard]] int wake_fd() const noexcept { return epoll_.get(); }
+  /// Take the signals back. What they were for is found by poll() from now on.
+  void drain_signals(Nanos now) noexcept {
+    std::size_t work = backstop(now);
+    while (attend_signalled(work) == events_.size()) {
+    }
+  }
   [[nodiscard]] std::uint32_t abi(std::size_t i) noexcept {
     return regions_[i].queue().geometry.abi;
   }
@@ -126,6 +133,20 @@ class FaultRegions {
     last_ = now;
     std::size_t work = 0;
     // What does not fit comes with the next period: the ready list is served in turn.
+    (void)attend_signalled(work);
+    for (std::size_t i = 0; i < regions_.size(); ++i) {
+      auto* first = regions_[i].slot_watched();
+      if (first != nullptr && first->dirty()) {
+        first->retry();
+        watch_again(i);
+        ++work;
+      }
+    }
+    return work;
+  }
+
+  /// returns  signals taken; `work` goes up by regions that were given something to do
+  std::size_t attend_signalled(std::size_t& work) noexcept {
     const int n =
         sys_->epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 0);
     for (int k = 0; k < n; ++k) {
@@ -137,15 +158,7 @@ class FaultRegions {
         ++work;
       }
     }
-    for (std::size_t i = 0; i < regions_.size(); ++i) {
-      auto* first = regions_[i].slot_watched();
-      if (first != nullptr && first->dirty()) {
-        first->retry();
-        watch_again(i);
-        ++work;
-      }
-    }
-    return work;
+    return n > 0 ? static_cast<std::size_t>(n) : 0;
   }
 
   /// What idle rounds look at, packed: one array when all regions have one ABI, none otherwise.

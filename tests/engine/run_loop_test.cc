@@ -101,11 +101,12 @@ TEST(RunLoop, IsStoppedFromAnotherThread) {
 }
 
 TEST(Idle, HasNamesAndDefaults) {
-  for (const IdlePolicy p : {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield}) {
+  for (const IdlePolicy p :
+       {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield, IdlePolicy::kSleep}) {
     EXPECT_EQ(idle_from_name(idle_name(p)), p);
     rest(p);
   }
-  EXPECT_EQ(idle_from_name("sleep"), std::nullopt);
+  EXPECT_EQ(idle_from_name("doze"), std::nullopt);
   EXPECT_EQ(default_idle(true), IdlePolicy::kYield);
   EXPECT_EQ(default_idle(false), IdlePolicy::kPause);
 }

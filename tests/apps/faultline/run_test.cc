@@ -61,6 +61,11 @@ TEST(Run, IsCleanWhileItsDutiesMoveBetweenShards) {
   EXPECT_NE(f.out.find(" moves of a duty to another shard"), std::string::npos) << f.out;
 }
 
+TEST(Run, IsCleanWhileItsShardsSleep) {
+  expect_clean({"--idle", "sleep", "--sleep-after", "20", "--rate", "recorded"});
+  expect_clean({"--idle", "sleep", "--abi", "1", "--shards", "2", "--guests", "2"});
+}
+
 TEST(Run, NeedsTwoShardsToMoveDutiesBetween) {
   const Finished f = run({"--shards", "1", "--rebalance", "20"});
   EXPECT_EQ(f.status, 2) << f.out;

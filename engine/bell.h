@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <utility>
+
+namespace faultline::engine {
+
+/// An eventfd by which one shard tells another, which may sleep, that a message is in a ring. Until
+/// hang() it is none, and ringing it costs a branch.
+///
+/// thread  ring(): any; drain(): the one that sleeps
+class Bell {
+ public:
+  Bell() = default;
+  Bell(const Bell&) = delete;
+  Bell& operator=(const Bell&) = delete;
+  ~Bell() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+
+  /// Before anybody rings. returns  false: no descriptors left
+  bool hang() noexcept {
+    fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fd_ >= 0;
+  }
+
+  /// After the message was pushed.
+  void ring() const noexcept {
+    if (fd_ < 0) [[likely]] {
+      return;
+    }
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t n = ::write(fd_, &one, sizeof one);
+  }
+
+  void drain() const noexcept { drain(fd_); }
+
+  /// Take back what any eventfd signalled; -1 is none.
+  static void drain(int fd) noexcept {
+    if (fd < 0) return;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const ssize_t n = ::read(fd, &count, sizeof count);
+  }
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace faultline::engine
