@@ -280,6 +280,7 @@ class CommandDuty {
   std::size_t serve_rare(Nanos now) noexcept;
   bool handle_rare(const viommu::Command& command, Nanos now) noexcept;
   bool handle_stream(const viommu::Command& command, Nanos now) noexcept;
+  bool respond(const viommu::Command& command) noexcept;
   bool handle_ste(const viommu::Command& command, Nanos now) noexcept;
   bool refresh(Nanos now) noexcept;
   void fail_here(viommu::CommandError error) noexcept;

@@ -105,15 +105,37 @@ FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::handle_rare(
       tally(counters_.prefetches);
       return true;
     default:
-      // PRI_RESP, RESUME, STALL_TERM: nothing of the guest's waits for an answer. But what they
-      // let go on must not find what the commands before them remove.
+      // PRI_RESP, RESUME, STALL_TERM. What they let go on must not find what the commands before
+      // them remove.
       if (holds_operations()) {
         policy_.flush();
         return false;
       }
-      tally(counters_.responses);
-      return true;
+      return respond(command);
   }
+}
+
+/// returns  false: the EventDuty has not taken earlier answers yet
+FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::respond(
+    const viommu::Command& command) noexcept {
+  const int device = stage1_.find(command.sid);
+  if (device < 0) {
+    tally(counters_.responses);
+    tally(counters_.foreign_streams);
+    return true;
+  }
+  PageResponse response;
+  response.device = static_cast<std::uint32_t>(device);
+  response.group = command.tag;
+  constexpr std::uint8_t kPriSuccess = 2;
+  response.retry =
+      command.opcode == viommu::Opcode::kResume
+          ? command.action == viommu::ResumeAction::kRetry
+          : command.opcode == viommu::Opcode::kPriResp && command.response == kPriSuccess;
+  response.all = command.opcode == viommu::Opcode::kStallTerm ? 1 : 0;
+  if (!link_.respond(response)) return false;
+  tally(counters_.responses);
+  return true;
 }
 
 FAULTLINE_RARE bool CommandDuty<Sink, Policy, Hook, Clock>::handle_stream(

@@ -11,7 +11,7 @@
 namespace faultline::engine {
 
 /// Of one device of one guest. Every record polled is in exactly one of delivered, discarded,
-/// dropped_full and untranslatable.
+/// dropped_full, untranslatable, pages_folded and pages_retried.
 struct alignas(kCacheLine) EventDeviceCounters {
   std::uint64_t delivered = 0;       ///< in the guest's event queue
   std::uint64_t discarded = 0;       ///< the guest had its event queue disabled
@@ -20,6 +20,12 @@ struct alignas(kCacheLine) EventDeviceCounters {
   std::uint64_t lost_exact = 0;      ///< lost in the kernel, by its own count: overflow
   std::uint64_t lost_possible = 0;   ///< occasions on which it may have lost some: overflow
   std::uint64_t commit_failed = 0;   ///< the kernel refused our index; the next burst repeats it
+  std::uint64_t page_requests = 0;   ///< of delivered: stalled, the guest is to answer
+  std::uint64_t pages_answered = 0;  ///< by the guest
+  std::uint64_t pages_folded = 0;    ///< pages of a group before its last one
+  std::uint64_t pages_retried = 0;   ///< could not be shown to the guest now: tried again
+  std::uint64_t pages_failed = 0;    ///< of discarded: answered with failure
+  std::uint64_t answers_stale = 0;   ///< the guest answered what was not open
 
   [[gnu::cold]] void add_loss(const SourceLoss& loss) noexcept {
     tally(lost_exact, loss.exact);

@@ -16,6 +16,8 @@
 #include "engine/interrupt.h"
 #include "engine/journal.h"
 #include "engine/messages.h"
+#include "engine/page_requests.h"
+#include "engine/source_traits.h"
 #include "engine/viommu/event_queue.h"
 #include "engine/viommu/guest_memory.h"
 #include "engine/viommu/registers.h"
@@ -25,23 +27,6 @@
 #include "kernel/base/histogram.h"
 
 namespace faultline::engine {
-
-/// A source whose poll() takes records from the kernel for good (a read(2)) says so by
-/// `static constexpr bool kPollTakes = true`; then the journal carries a reading mark.
-template <class S>
-inline constexpr bool kPollTakes = false;
-template <class S>
-requires requires {
-  S::kPollTakes;
-}
-inline constexpr bool kPollTakes<S> = S::kPollTakes;
-
-/// A source that can tell which of its devices are idle without polling them.
-template <class S>
-inline constexpr bool kSkipsIdle = requires(S& s, std::size_t i) {
-  { s.next_active(i, i) }
-  noexcept->std::same_as<std::size_t>;
-};
 
 /// What an EventDuty serves. Everything outlives the duty.
 struct EventDutySetup {
@@ -85,7 +70,8 @@ class EventDuty {
         gerror_interrupt_(setup_.gerror_eventfd),
         hook_(std::move(hook)),
         clock_(std::move(clock)),
-        devices_(sources.size()) {}
+        devices_(sources.size()),
+        requests_(make_requests()) {}
   EventDuty(const EventDuty&) = delete;
   EventDuty& operator=(const EventDuty&) = delete;
 
@@ -111,6 +97,13 @@ class EventDuty {
     if (loss_owed_) [[unlikely]] {
       pay_owed_loss();
     }
+    if constexpr (kAnswersPages<Sources>) {
+      if (!rings_->responses.empty()) work += requests_.serve(*rings_, devices_);
+    } else if (rounds_ % kLossEvery == 0) {
+      // Nothing here was ever asked of the guest.
+      for (PageResponse stray; rings_->responses.pop(stray);) {
+      }
+    }
     work += sources_->housekeeping(now);
     ++rounds_;
     ++idle_rounds_;
@@ -129,7 +122,8 @@ class EventDuty {
 
   /// No message is half served, and every source was asked for losses since it last had anything.
   [[nodiscard]] bool quiet() const noexcept {
-    return !unsent_ack_ && rings_->to_event.empty() && idle_rounds_ > kLossEvery;
+    return !unsent_ack_ && rings_->to_event.empty() && idle_rounds_ > kLossEvery &&
+           !holds_taken(*sources_);
   }
 
   // For a shard that sleeps (shard_sleep.h).
@@ -199,7 +193,7 @@ class EventDuty {
     std::size_t n = sources_->poll(i, std::span(records_).first(kBurst));
     SourceLoss loss;
     if (n == 0) [[likely]] {
-      if constexpr (kPollTakes<Sources>) journal_.set_reading(0);
+      if constexpr (kPollTakes<Sources>) clear_reading(holds_taken(*sources_));
       // A loss behind the last record is not urgent: idle sources are asked in turn. One that has
       // records is always asked, and what it lost becomes visible with them, by the same store.
       if ((i + rounds_) % kLossEvery != 0) [[likely]] {
@@ -232,9 +226,15 @@ class EventDuty {
     return taken + 1;
   }
 
+  /// Nothing taken may be forgotten: the mark stays while the sources hold some of it.
+  void clear_reading(bool held) noexcept {
+    if (!held) journal_.set_reading(0);
+  }
+
   void place(std::size_t i, std::size_t n, EventDeviceCounters& counters) noexcept {
     if (!evtq_.enabled()) [[unlikely]] {
       tally(counters.discarded, n);
+      if constexpr (kAnswersPages<Sources>) refuse_requests(n, counters);
       return;
     }
     const StreamId vsid = setup_.vsids[i];
@@ -244,6 +244,12 @@ class EventDuty {
       if (record.lost_before != 0) [[unlikely]] {
         counters.add_loss(record);
         note_loss();
+      }
+      if constexpr (kAnswersPages<Sources>) {
+        if (record.form == FaultRecord::Form::kPageRequest) {
+          placed += place_request(i, record, counters);
+          continue;
+        }
       }
       viommu::Event event;
       if (!viommu::transcode(record, vsid, event, transcode_)) [[unlikely]] {
@@ -258,6 +264,9 @@ class EventDuty {
       ++placed;
     }
     tally(counters.delivered, placed);
+    if constexpr (kAnswersPages<Sources>) {
+      if (requests_.waiting()) requests_.flush();
+    }
   }
 
   [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept {
@@ -285,9 +294,10 @@ class EventDuty {
 
   /// returns  false: stopped by the hook
   bool deliver(std::uint32_t device, const SourcePosition& position, bool commit) noexcept {
-    journal_.begin(device, evtq_.staged_prod(), position);
-    // From the intent on nothing that was read can get lost any more.
-    if constexpr (kPollTakes<Sources>) journal_.set_reading(0);
+    const bool held = holds_taken(*sources_);
+    journal_.begin(device, evtq_.staged_prod(), position, held);
+    // From the intent on nothing that it covers can get lost any more.
+    if constexpr (kPollTakes<Sources>) clear_reading(held);
     if (step(JournalStep::kEventIntent)) return false;
     const bool overflow = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
     interrupt_due_ |=
@@ -314,6 +324,9 @@ class EventDuty {
   void take_irq_control(std::uint32_t control) noexcept;
   void program(const JournalIrq& irq) noexcept;
   std::size_t apply_plant(std::size_t n) noexcept;
+  void refuse_requests(std::size_t n, EventDeviceCounters& counters) noexcept;
+  std::uint64_t place_request(std::size_t i, const FaultRecord& request,
+                              EventDeviceCounters& counters) noexcept;
 
   Sources* sources_;
   EventDutySetup setup_;
@@ -339,7 +352,18 @@ class EventDuty {
   viommu::TranscodeCounts transcode_;
   EventGuestCounters counters_;
   Histogram publish_ns_;
+  using Requests =
+      std::conditional_t<kAnswersPages<Sources>, PageRequests<Sources>, NoPageRequests>;
+  Requests make_requests() noexcept {
+    if constexpr (kAnswersPages<Sources>) {
+      return Requests(*sources_, journal_);
+    } else {
+      return {};
+    }
+  }
+
   std::vector<EventDeviceCounters> devices_;
+  [[no_unique_address]] Requests requests_;
   std::array<FaultRecord, kBurst + 1> records_;
 };
 

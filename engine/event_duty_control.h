@@ -22,6 +22,10 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
                  setup_.evtq_log2);
   }
   const EventJournal::Intent intent = journal_.intent();
+  // Of what was taken, an intent covers what it publishes and says whether there was more.
+  const std::uint64_t taken = intent.valid && !intent.held ? 0 : journal_.reading();
+  journal_.set_reading(taken);
+  if constexpr (kAnswersPages<Sources>) (void)requests_.resume(taken != 0);
   if (intent.valid) {
     // Killed somewhere between the intent and its end: do all of it again.
     tally(counters_.recoveries);
@@ -37,14 +41,14 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
     if (step(JournalStep::kEventCommitted)) return;
     journal_.done();
     if (step(JournalStep::kEventDone)) return;
-  } else {
-    if (evtq_.enabled()) evtq_.republish();
-    if (const std::uint64_t reading = journal_.reading(); reading != 0) {
-      // Records were taken from the kernel and are nowhere: only the overflow is left of them.
-      tally(devices_[reading - 1].lost_possible);
-      note_loss();
-      if (!deliver(kNoDevice, {}, false)) return;
-    }
+  } else if (evtq_.enabled()) {
+    evtq_.republish();
+  }
+  if (taken != 0) {
+    // Records were taken from the kernel and are nowhere: only the overflow is left of them.
+    tally(devices_[taken - 1].lost_possible);
+    note_loss();
+    if (!deliver(kNoDevice, {}, false)) return;
   }
   journal_.set_reading(0);
   const std::uint32_t active = journal_.gerror() ^ setup_.page.acquire(viommu::Reg32::kGerrorn);
@@ -151,6 +155,38 @@ void EventDuty<Sources, Hook, Clock>::program(const JournalIrq& irq) noexcept {
   irq_control_ = irq.control;
   evtq_interrupt_.program(Gpa{irq.evtq_address}, irq.evtq_data);
   gerror_interrupt_.program(Gpa{irq.gerror_address}, irq.gerror_data);
+}
+
+/// A group is one transaction to the guest, whatever pages it names: of what else it needs, the
+/// device asks again.
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+std::uint64_t EventDuty<Sources, Hook, Clock>::place_request(
+    std::size_t i, const FaultRecord& request, EventDeviceCounters& counters) noexcept {
+  if (!request.last_page) {
+    tally(counters.pages_folded);
+    return 0;
+  }
+  // The request is not lost with a full queue, as stalled events are not on hardware: it comes
+  // again.
+  if (evtq_.free_slots() == 0) {
+    requests_.refuse(request, true, counters);
+    return 0;
+  }
+  if (!requests_.open(static_cast<std::uint32_t>(i), request, counters)) return 0;
+  return evtq_.place(viommu::stalled_event(request, setup_.vsids[i])) ? 1 : 0;
+}
+
+/// The guest listens to no events: nobody would ever answer.
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+void EventDuty<Sources, Hook, Clock>::refuse_requests(std::size_t n,
+                                                      EventDeviceCounters& counters) noexcept {
+  for (std::size_t r = 0; r < n; ++r) {
+    const FaultRecord& record = records_[r];
+    if (record.form == FaultRecord::Form::kPageRequest && record.last_page) {
+      requests_.refuse(record, false, counters);
+    }
+  }
+  if (requests_.waiting()) requests_.flush();
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>

@@ -36,6 +36,10 @@ class EventLink {
     rings_->event_bell.ring();
   }
 
+  /// Pass on the guest's answer to a page request; nothing comes back.
+  /// returns  false: no room now
+  bool respond(const PageResponse& response) noexcept { return rings_->responses.push(response); }
+
   /// Take the acknowledgement. returns  work done
   std::size_t poll() noexcept {
     if (!busy_) [[likely]] {

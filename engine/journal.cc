@@ -39,12 +39,19 @@ Result<void> validate_event(const JournalEventPart& event, std::size_t devices) 
       event.intent_device >= devices) {
     return bad("intent device", event.intent_device);
   }
+  if (event.intent_held > 1) return bad("mark of records held", event.intent_held);
   if (event.reading > devices) return bad("reading mark", event.reading);
   if (event.loss_owed > 1) return bad("owed overflow mark", event.loss_owed);
   const JournalEvtq evtq = event.evtq.load();
   if (evtq.enabled > 1) return bad("event queue enable", evtq.enabled);
   if (evtq.log2size > kMaxLog2Size) return bad("event queue log2size", evtq.log2size);
   if (event.irq.load().control > 7) return bad("IRQ_CTRL", event.irq.load().control);
+  for (const JournalCookie& request : event.cookie) {
+    if (request.valid > 1) return bad("page request mark", request.valid);
+    if (request.valid == 1 && request.device >= devices) {
+      return bad("page request device", request.device);
+    }
+  }
   return {};
 }
 

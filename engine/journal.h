@@ -30,12 +30,15 @@ class EventJournal {
   /// device    whose burst it is; kNoDevice for an overflow alone
   /// prod      EVTQ_PROD to publish, with OVFLG
   /// position  of the source after the burst
-  void begin(std::uint32_t device, std::uint32_t prod, const SourcePosition& position) noexcept {
+  /// held      besides what is published, records were taken that no journal covers yet
+  void begin(std::uint32_t device, std::uint32_t prod, const SourcePosition& position,
+             bool held = false) noexcept {
     in_program_order();
     store_relaxed(part_->intent_device, device);
     store_relaxed(part_->intent_prod, prod);
     store_relaxed(part_->intent_position.next, position.next);
     store_relaxed(part_->intent_position.lost, position.lost);
+    store_relaxed(part_->intent_held, std::uint64_t{held ? 1U : 0U});
     store_release(part_->intent_valid, std::uint64_t{1});
   }
 
@@ -54,6 +57,7 @@ class EventJournal {
 
   struct Intent {
     bool valid = false;
+    bool held = false;
     std::uint32_t device = kNoDevice;
     std::uint32_t prod = 0;
     SourcePosition position;
@@ -61,6 +65,7 @@ class EventJournal {
   [[nodiscard]] Intent intent() const noexcept {
     Intent out;
     out.valid = load_acquire(part_->intent_valid) != 0;
+    out.held = load_relaxed(part_->intent_held) != 0;
     out.device = load_relaxed(part_->intent_device);
     out.prod = load_relaxed(part_->intent_prod);
     out.position = {load_relaxed(part_->intent_position.next),
@@ -74,8 +79,8 @@ class EventJournal {
     return i.valid && i.device == device ? i.position : position(device);
   }
 
-  /// Only for sources whose poll takes the records away: set before it, cleared when an intent
-  /// covers them.
+  /// Only for sources whose poll takes the records away: set before it, cleared when intents cover
+  /// all that was taken.
   void set_reading(std::uint64_t device_plus_one) noexcept {
     store_release(part_->reading, device_plus_one);
   }
@@ -89,6 +94,30 @@ class EventJournal {
   void set_position(std::size_t device, const SourcePosition& at) noexcept {
     store_relaxed(part_->device[device].position.next, at.next);
     store_release(part_->device[device].position.lost, at.lost);
+  }
+
+  /// A page request was taken from the kernel: it is to be answered, by whoever lives then.
+  ///
+  /// returns  false: no slot is free, and nothing is journalled
+  bool open_request(const JournalCookie& request) noexcept {
+    for (JournalCookie& slot : part_->cookie) {
+      if (load_relaxed(slot.valid) != 0) continue;
+      store_relaxed(slot.device, request.device);
+      store_relaxed(slot.cookie, request.cookie);
+      store_relaxed(slot.group, request.group);
+      store_release(slot.valid, std::uint32_t{1});  // the slot counts from here on
+      return true;
+    }
+    return false;
+  }
+  [[nodiscard]] JournalCookie request(std::size_t slot) const noexcept {
+    const JournalCookie& at = part_->cookie[slot];
+    return {load_acquire(at.valid), load_relaxed(at.device), load_relaxed(at.cookie),
+            load_relaxed(at.group)};
+  }
+  /// It is answered.
+  void close_request(std::size_t slot) noexcept {
+    store_release(part_->cookie[slot].valid, std::uint32_t{0});
   }
 
   /// The event queue as the guest programmed it. PROD is stored first: while the queue is off

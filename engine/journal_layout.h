@@ -86,7 +86,7 @@ struct JournalIrq {
   std::uint32_t reserved = 0;
 };
 
-/// A page request handed to the guest and not answered yet.
+/// A page request of the kernel that is not answered yet.
 struct JournalCookie {
   std::uint32_t valid = 0;
   std::uint32_t device = 0;
@@ -101,12 +101,12 @@ struct alignas(kCacheLine) JournalEventPart {
   std::uint32_t intent_device = 0;  ///< kNoDevice: an overflow alone, no source is concerned
   std::uint32_t intent_prod = 0;    ///< EVTQ_PROD to publish, with OVFLG
   JournalPosition intent_position;
-  std::uint64_t reserved0 = 0;
-  std::uint64_t reading = 0;    ///< device + 1 while records taken from it are in no journal
-  std::uint32_t evtq_prod = 0;  ///< as published, with OVFLG
-  std::uint32_t loss_owed = 0;  ///< a loss came while an older overflow was unacknowledged
-  std::uint64_t heartbeat = 0;  ///< ns, CLOCK_MONOTONIC
-  std::uint64_t gerror = 0;     ///< token of the last raise done << 32 | GERROR
+  std::uint64_t intent_held = 0;  ///< 1: besides these, more was taken that is in no journal
+  std::uint64_t reading = 0;      ///< device + 1 while records taken from it are in no journal
+  std::uint32_t evtq_prod = 0;    ///< as published, with OVFLG
+  std::uint32_t loss_owed = 0;    ///< a loss came while an older overflow was unacknowledged
+  std::uint64_t heartbeat = 0;    ///< ns, CLOCK_MONOTONIC
+  std::uint64_t gerror = 0;       ///< token of the last raise done << 32 | GERROR
   Latched<JournalEvtq> evtq;
   std::uint64_t reserved[2] = {};
   Latched<JournalIrq> irq;
@@ -187,6 +187,7 @@ FAULTLINE_AT(JournalEventPart, intent_valid, 0);
 FAULTLINE_AT(JournalEventPart, intent_device, 8);
 FAULTLINE_AT(JournalEventPart, intent_prod, 12);
 FAULTLINE_AT(JournalEventPart, intent_position, 16);
+FAULTLINE_AT(JournalEventPart, intent_held, 32);
 FAULTLINE_AT(JournalEventPart, reading, 40);
 FAULTLINE_AT(JournalEventPart, evtq_prod, 48);
 FAULTLINE_AT(JournalEventPart, loss_owed, 52);

@@ -34,6 +34,15 @@ struct ToCommandDuty {
   std::uint32_t gerror = 0;  ///< GERROR as it stands now
 };
 
+/// CommandDuty → EventDuty: the guest answered page requests. Not acknowledged: what is lost with a
+/// killed engine stays open in the journal, and the next one lets it try again.
+struct PageResponse {
+  std::uint32_t device = 0;
+  std::uint32_t group = 0;
+  std::uint32_t retry = 0;  ///< 0: the access fails
+  std::uint32_t all = 0;    ///< 1: every open request of the device, whatever its group
+};
+
 /// CommandDuty → cold lane: bind, replace or drop the stage 1 of one device.
 struct Stage1Job {
   std::uint32_t guest = 0;   ///< engine's index of the guest
@@ -53,6 +62,7 @@ struct Stage1Done {
 struct GuestRings {
   SpscRing<ToEventDuty> to_event{16};
   SpscRing<ToCommandDuty> to_command{16};
+  SpscRing<PageResponse> responses{64};
   SpscRing<Stage1Job> to_cold{8};
   SpscRing<Stage1Done> from_cold{8};
   Bell event_bell;  ///< rung after a push to to_event, when the EventDuty's shard may sleep

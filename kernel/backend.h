@@ -26,6 +26,16 @@ namespace faultline {
 ///                   must cost next to nothing when nothing is due
 /// next_active(i, n) optional: the first source of [i, n) whose poll() may return something, n when
 ///                   there is none. What idle rounds then look at instead of polling each
+///
+/// A source whose kernel gives records away for good (a read(2)) also has
+/// kPollTakes        a constant, true: the journal then carries a reading mark
+/// holds()           whether something was taken that no poll() or take_loss() has handed out
+///
+/// One that has page requests to answer also has
+/// answer(answers)   write them, each whatever becomes of the others; returns how many the kernel
+///                   took
+/// answer_taken()    after a restart: let every request try again that an earlier life may have
+///                   taken and told nobody of; returns how many there were
 template <class S>
 concept FaultSourceSet = requires(S& s, std::size_t i, std::span<FaultRecord> out, Nanos now) {
   { s.size() }

@@ -41,7 +41,8 @@ struct FaultRecord {
   bool has_fetch_addr = false;
   bool last_page = false;             ///< page requests only
   std::uint32_t pasid = 0;            ///< SubstreamID
-  std::uint32_t group = 0;            ///< page requests only
+  std::uint32_t group = 0;            ///< page requests only: what the guest answers by (STAG)
+  std::uint32_t cookie = 0;           ///< page requests only: what the kernel is answered by
   std::uint64_t addr = 0;             ///< IOVA
   std::uint64_t fetch_addr = 0;       ///< address of the failed fetch, as bytes
   std::uint64_t event[4] = {};        ///< kRawEvent: the SMMUv3 event words; SID is the host's
@@ -49,9 +50,16 @@ struct FaultRecord {
   bool lost_before_is_guess = false;  ///< the loss is inferred (version 1), not counted
 };
 
+/// The answer to one page request group.
+struct PageAnswer {
+  std::uint32_t cookie = 0;
+  bool retry = true;  ///< the access is tried again; false: it fails
+};
+
 /// How far a source has been read: what a restart needs to go on without losing or repeating.
 ///
-/// next    version 1: index of the next slot (0..nb_entries-1); version 2: 64-bit consumer index
+/// next    version 1: index of the next slot (0..nb_entries-1); version 2: 64-bit consumer index;
+///         iommufd: 64-bit count of the events of the queue, lost ones included
 /// lost    version 2: the kernel's lost counter up to there; version 1: which cons the kernel has,
 /// so
 ///         that a restart can infer loss over the gap. To be handed back unchanged

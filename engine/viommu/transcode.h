@@ -158,4 +158,26 @@ inline bool transcode(const FaultRecord& record, StreamId vsid, Event& out,
   return false;
 }
 
+/// The event of a page request whose transaction waits for CMD_RESUME: F_TRANSLATION, STALL = 1,
+/// STAG = the request's group. Which of the faults it was the kernel does not say; a guest that
+/// handles one handles all in the same way.
+///
+/// source   Arm IHI 0070, 7.3.13; Linux arm_smmu_handle_event()
+inline Event stalled_event(const FaultRecord& request, StreamId vsid) noexcept {
+  Event event;
+  event.word[0] = static_cast<std::uint64_t>(EventId::kTranslation) | std::uint64_t{vsid.value}
+                                                                          << event::kSidShift;
+  if (request.has_pasid) {
+    event.word[0] |= event::kSsv | std::uint64_t{request.pasid & 0xfffffU} << event::kSsidShift;
+  }
+  event.word[1] =
+      event::kStall | (request.group & 0xffffU) | event::kClassInput << event::kClassShift;
+  const bool write = (request.perm & FaultRecord::kWrite) != 0;
+  if (!write) event.word[1] |= event::kRnW;
+  if ((request.perm & FaultRecord::kPriv) != 0) event.word[1] |= event::kPnU;
+  if (!write && (request.perm & FaultRecord::kExec) != 0) event.word[1] |= event::kInD;
+  event.word[2] = request.addr;
+  return event;
+}
+
 }  // namespace faultline::viommu
