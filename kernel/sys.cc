@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -71,6 +72,19 @@ int LinuxSys::epoll_ctl(int epfd, int op, int fd, epoll_event* event) noexcept {
 
 int LinuxSys::epoll_wait(int epfd, epoll_event* events, int max, int timeout_ms) noexcept {
   return raw(::epoll_wait(epfd, events, max, timeout_ms));
+}
+
+int LinuxSys::io_uring_setup(unsigned entries, void* params) noexcept {
+  return static_cast<int>(raw(::syscall(SYS_io_uring_setup, entries, params)));
+}
+
+int LinuxSys::io_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags) noexcept {
+  return static_cast<int>(
+      raw(::syscall(SYS_io_uring_enter, fd, submit, wait, flags, nullptr, std::size_t{0})));
+}
+
+int LinuxSys::io_uring_register(int fd, unsigned what, void* argument, unsigned n) noexcept {
+  return static_cast<int>(raw(::syscall(SYS_io_uring_register, fd, what, argument, n)));
 }
 
 }  // namespace faultline

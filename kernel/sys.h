@@ -46,6 +46,17 @@ concept Syscalls = requires(S& s, const char* path, int fd, int n, unsigned long
   noexcept->std::same_as<int>;
 };
 
+/// A kernel that has io_uring, too. What only watches files uses it where it is there.
+template <class S>
+concept RingSyscalls = Syscalls<S> && requires(S& s, unsigned n, void* p, int fd) {
+  { s.io_uring_setup(n, p) }
+  noexcept->std::same_as<int>;
+  { s.io_uring_enter(fd, n, n, n) }
+  noexcept->std::same_as<int>;
+  { s.io_uring_register(fd, n, p, n) }
+  noexcept->std::same_as<int>;
+};
+
 inline bool mmap_failed(std::intptr_t result) noexcept {
   return result < 0 && result >= -4095;
 }
@@ -66,7 +77,11 @@ class LinuxSys {
   int epoll_create1(int flags) noexcept;
   int epoll_ctl(int epfd, int op, int fd, epoll_event* event) noexcept;
   int epoll_wait(int epfd, epoll_event* events, int max, int timeout_ms) noexcept;
+  /// params   an io_uring_params
+  int io_uring_setup(unsigned entries, void* params) noexcept;
+  int io_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags) noexcept;
+  int io_uring_register(int fd, unsigned what, void* argument, unsigned n) noexcept;
 };
-static_assert(Syscalls<LinuxSys>);
+static_assert(RingSyscalls<LinuxSys>);
 
 }  // namespace faultline
