@@ -149,7 +149,8 @@ class FakeGuest {
     bool overflow = false;
     std::uint32_t sid = 0;
     std::uint64_t addr = 0;
-    std::size_t seen = 0;  ///< number of the reading whose PROD covered it first
+    std::size_t seen = 0;      ///< number of the reading whose PROD covered it first
+    std::uint64_t second = 0;  ///< word 1: STAG, STALL and the rest
   };
 
   FakeGuest(const viommu::GuestMemory& memory, const viommu::RegisterPage& registers, Gpa queue,
@@ -175,14 +176,15 @@ class FakeGuest {
     ++reads_;
     const std::uint32_t prod = page.acquire(viommu::Reg32::kEvtqProd);
     constexpr std::uint32_t kFlag = viommu::queue::kOverflow;
-    if (((prod ^ seen_) & kFlag) != 0) log.push_back({true, 0, 0, reads_});
+    if (((prod ^ seen_) & kFlag) != 0) log.push_back({true, 0, 0, reads_, 0});
     seen_ = prod;
     const std::uint32_t mask = (2U << log2size_) - 1;
     while (waiting_.size() < ((prod - cons_) & mask)) waiting_.push_back(reads_);
     while ((cons_ & mask) != (prod & mask) && most-- > 0) {
       std::uint64_t word[4];
       copy_from_shared(word, queue_ + 4 * std::size_t{cons_ & (mask >> 1)}, sizeof word);
-      log.push_back({false, static_cast<std::uint32_t>(word[0] >> 32), word[2], waiting_.front()});
+      log.push_back(
+          {false, static_cast<std::uint32_t>(word[0] >> 32), word[2], waiting_.front(), word[1]});
       waiting_.pop_front();
       cons_ = (cons_ + 1) & mask;
     }
