@@ -192,6 +192,12 @@ ABOUT = {
             "headers would be, 64 apart packed. What a round costs above the page-aligned loads is the "
             "engine's; what those cost above coloured ones is the layout's, since all watched lines then "
             "share a set of the first-level cache: both fault ABIs put them at one place in a page.",
+    "event_files": "Event files of iommufd by stand-ins (eventfds), one call being one round over all files. "
+                   "`IdleRing` is the engine's watch: one io_uring with a multishot poll of each file, whose "
+                   "mapped flag word says that something came; baselines in the same run: a non-blocking "
+                   "read of each, and one `epoll_wait(0)` over all. `OneEvent…` also writes one event, finds it "
+                   "and reads it until there is nothing: there the ring wins nothing over epoll, its gain "
+                   "is the idle round.",
     "event": "From a decoded record to an event published in the guest's queue; baseline: copying its 32 "
              "bytes.",
     "event_duty": "A busy EventDuty's whole round, with journal and interrupt; baseline: copying the record.",
