@@ -8,6 +8,7 @@
 #   --fetch       make it if it is not there; exit 77 with the reason on stdout if it cannot be had
 #   --cross-file  meson's cross file for it
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../support/debs.sh"
 
 packages=(
   libc6-dev libstdc++-12-dev
@@ -23,48 +24,17 @@ key=$(
     dpkg-query -W -f '${Package} ${source:Version}\n' "${packages[@]}" 2>/dev/null || true
   } | sha256sum | cut -c1-16
 )
-cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}
-mkdir -p "$cache" 2>/dev/null && [[ -w $cache ]] || cache=$PWD/build
-sysroot=$cache/faultline/arm64-$key
-
-skip() {
-  echo "$*"
-  exit 77
-}
+sysroot=$(faultline_cache)/arm64-$key
 
 fetch() {
   [[ -d $sysroot ]] && return
-  local log suite mirror component signed=''
   work=$(mktemp -d) # not local: the trap runs after this function's end
   trap 'rm -rf "$work"' EXIT
-  mkdir -p "$work"/{lists/partial,cache/archives/partial,parts,root}
-  : >"$work/status"
-  log=$work/log
-  # Debian's own archives as this machine reaches them; other origins do not matter here.
-  apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
-    --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 2>/dev/null | sort -u >"$work/targets" || true
-  if [[ ! -s $work/targets ]]; then
-    printf '%s\n' 'http://deb.debian.org/debian bookworm main' \
-      'http://deb.debian.org/debian-security bookworm-security main' >"$work/targets"
-  fi
-  [[ -f /usr/share/keyrings/debian-archive-keyring.gpg ]] &&
-    signed='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
-  while read -r mirror suite component; do
-    echo "deb [arch=arm64 $signed] $mirror $suite $component"
-  done <"$work/targets" >"$work/sources.list"
-  local options=(
-    -qq
-    -o APT::Architecture=arm64 -o APT::Architectures=arm64
-    -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts="$work/parts"
-    -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status"
-    -o Dir::Cache="$work/cache" -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3
-    -o Acquire::http::Timeout=20 -o Debug::NoLocking=1 -o Acquire::Languages=none
-  )
+  mkdir "$work/root"
   echo "fl: fetching the arm64 libraries for cross builds (about 75 MB) into $sysroot" >&2
-  apt-get "${options[@]}" update >"$log" 2>&1 </dev/null &&
-    apt-get "${options[@]}" -y --no-install-recommends --download-only install \
-      "${packages[@]}" >>"$log" 2>&1 </dev/null ||
-    skip "the arm64 packages cannot be reached: $(grep -E '^(E|W|Err)' "$log" | tail -n 1)"
+  private_apt "$work" arm64 < <(debian_targets) &&
+    apt_get -y --no-install-recommends --download-only install "${packages[@]}" ||
+    skip "the arm64 packages cannot be reached: $(apt_complaint)"
   local deb
   for deb in "$work"/cache/archives/*.deb; do
     dpkg -x "$deb" "$work/root"
