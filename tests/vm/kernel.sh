@@ -48,10 +48,10 @@ build() {
     echo "fl: waiting for another build of the $name kernel" >&2
     flock "$lock"
   }
-  local done source version part log ticker make started=$SECONDS status=0
-  done=$(built)
-  if [[ -n $done ]]; then
-    echo "$done"
+  local ready source version part log ticker make started=$SECONDS status=0
+  ready=$(built)
+  if [[ -n $ready ]]; then
+    echo "$ready"
     return
   fi
   command -v "${cross}gcc" >/dev/null || skip "no ${cross}gcc"
@@ -104,11 +104,11 @@ build() {
   cp "$part/build/$image" "$part/image"
   [[ $(header targets) == *modules_prepare* ]] || find "$part/build" -name '*.o' -delete
   echo "$source" >"$part/source"
-  done=$dir/kernel-$name-$key-$version
+  ready=$dir/kernel-$name-$key-$version
   # The build tree holds its own path in its Makefile only as the source's; it may be moved.
-  mv -T "$part" "$done"
+  mv -T "$part" "$ready"
   echo "fl: built the $name kernel in $((SECONDS - started)) s" >&2
-  echo "$done"
+  echo "$ready"
 }
 
 case $1 in
