@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Boots a suite of tests in a virtual machine and says what came out, as TAP.
+
+usage: run.py SUITE --kernel DIR --tools DIR --build DIR [--sysroot DIR] [--tap FILE] [--log FILE]
+
+SUITE is iommufd or mock. DIR are what tests/vm/kernel.sh, tests/vm/tools.sh and meson made.
+Exit status 1 when anything failed.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import initramfs
+import iort
+import machine
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# A machine under emulation on a busy host may take many times what it takes on an idle one.
+TIMEOUT_S = 1800
+
+INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /bin /dev /proc /sys /tmp
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs tmp /tmp
+[ -d /sys/kernel/debug ] && mount -t debugfs debug /sys/kernel/debug
+mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
+exec >/dev/{console} 2>&1 </dev/null
+stty raw 2>/dev/null
+export HOME=/root PATH=/bin FAULTLINE_SOURCE_ROOT=/source
+cd /tmp
+{setup}
+for name in {programs}; do
+  echo "vm: begin $name"
+  # The arguments of a program stand beside it.
+  "/tests/$name" $(cat "/tests/$name.arguments" 2>/dev/null)
+  echo "vm: end $name $?"
+done
+echo "vm: done"
+sleep 0.2
+poweroff -f
+"""
+
+
+def meson_tests(build, suites):
+    """name: program of the registered tests of these suites."""
+    out = subprocess.run(
+        ["meson", "introspect", "--tests", str(build)], check=True, stdout=subprocess.PIPE
+    ).stdout
+    found = {}
+    for test in json.loads(out):
+        # With an exe_wrapper the program is not the first word.
+        program = next((c for c in test["cmd"] if c.endswith("_test")), None)
+        if program and any(s.split(":")[-1] in suites for s in test["suite"]):
+            found[test["name"]] = program
+    return found
+
+
+class Iommufd:
+    """The real arm-smmu-v3 driver over QEMU's two-stage SMMUv3, with DMA engines behind it."""
+
+    console = "ttyAMA1"
+    devices = 4
+    # They are bound before anybody looks: vfio-pci takes all of their kind.
+    setup = "ls /dev/iommu /dev/vfio/devices >/dev/null || echo 'no VFIO devices'"
+
+    def __init__(self, arguments):
+        self._a = arguments
+        self.programs = {
+            **({"vm_iommufd": (arguments.build / "tests/vm/vm_iommufd", [])} if (arguments.build / "tests/vm/vm_iommufd").exists() else {}),
+            **{
+                name: (program, ["--gtest_brief=0"])
+                for name, program in meson_tests(arguments.build, {"unit", "seed"}).items()
+            },
+        }
+
+    def libraries(self):
+        s = self._a.sysroot
+        return [s / "lib/aarch64-linux-gnu", s / "usr/lib/aarch64-linux-gnu"]
+
+    busybox = "busybox-arm64"
+    strip = "aarch64-linux-gnu-strip"
+
+    def before(self):
+        return initramfs.archive(
+            [
+                *((d, (0o040755, b"", (0, 0))) for d in _parents(iort.PATH)),
+                (iort.PATH, (0o100644, iort.iort(), (0, 0))),
+            ]
+        )
+
+    def command(self, image, initrd, kernel_log):
+        edus = [
+            argument
+            for i in range(self.devices)
+            for argument in ("-device", f"edu,addr={3 + i},dma_mask=0xffffffffffffffff")
+        ]
+        return [
+            str(self._a.tools / "bin/qemu-system-aarch64"),
+            *("-M", "virt,iommu=smmuv3,gic-version=3", "-cpu", "neoverse-n1"),
+            *("-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"),
+            *("-bios", str(self._a.tools / "QEMU_EFI.fd")),
+            *("-kernel", str(image), "-initrd", str(initrd)),
+            *("-append", "console=ttyAMA0 loglevel=5 vfio-pci.ids=1234:11e8"),
+            *("-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"),
+            *("-serial", f"file:{kernel_log}", "-serial", "stdio"),
+            *edus,
+        ]
+
+
+class Mock:
+    """iommufd's own mock devices, for what no emulated SMMU has."""
+
+    console = "ttyS1"
+    setup = "true"
+    busybox = "busybox-amd64"
+    strip = "strip"
+
+    def __init__(self, arguments):
+        self._a = arguments
+        self.programs = {"vm_mock": (arguments.build / "tests/vm/vm_mock", [])}
+
+    def libraries(self):
+        return [
+            pathlib.Path(d)
+            for d in ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib")
+        ]
+
+    def before(self):
+        return b""
+
+    def command(self, image, initrd, kernel_log):
+        return [
+            str(self._a.tools / "bin/qemu-system-x86_64"),
+            *("-M", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1024"),
+            *("-kernel", str(image), "-initrd", str(initrd)),
+            *("-append", "console=ttyS0 loglevel=5"),
+            *("-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"),
+            *("-serial", f"file:{kernel_log}", "-serial", "stdio"),
+        ]
+
+
+def _parents(path):
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def make_initrd(suite, arguments, path):
+    image = initramfs.Initramfs(suite.libraries())
+    image.add("bin/busybox", (arguments.tools / suite.busybox).read_bytes(), executable=True)
+    for name, (program, options) in suite.programs.items():
+        image.program(f"tests/{name}", program, suite.strip)
+        if options:
+            image.add(f"tests/{name}.arguments", " ".join(options).encode())
+    for source in sorted((ROOT / "tests/data").rglob("*")):
+        if source.is_file():
+            image.add(f"source/{source.relative_to(ROOT)}", source.read_bytes())
+    script = INIT.format(
+        console=suite.console, setup=suite.setup, programs=" ".join(suite.programs)
+    )
+    image.add("init", script.encode(), executable=True)
+    image.write(path, suite.before())
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("suite", choices=("iommufd", "mock"))
+    for option in ("kernel", "tools", "build", "sysroot", "tap", "log"):
+        parser.add_argument(f"--{option}", type=pathlib.Path)
+    parser.add_argument("--verbose", action="store_true", help="every line of the console")
+    arguments = parser.parse_args()
+    suite = {"iommufd": Iommufd, "mock": Mock}[arguments.suite](arguments)
+    log = arguments.log or pathlib.Path(f"build/vm-{arguments.suite}.log")
+    log.parent.mkdir(exist_ok=True)
+    kernel_log = log.with_suffix(".kernel.log")
+    kernel_log.write_text("")
+
+    def echo(line):
+        if arguments.verbose or line.startswith(("vm: ", "[  FAILED", "[       OK", "| ")):
+            print(line, flush=True)
+
+    with tempfile.TemporaryDirectory() as work:
+        initrd = pathlib.Path(work) / "initrd"
+        make_initrd(suite, arguments, initrd)
+        command = suite.command(arguments.kernel / "image", initrd, kernel_log)
+        outcome = machine.run(command, TIMEOUT_S, kernel_log, echo)
+    log.write_text("\n".join(outcome.lines) + "\n")
+    lines = machine.tap(outcome, suite.programs)
+    if arguments.tap:
+        arguments.tap.write_text("\n".join(lines) + "\n")
+    for line in lines:
+        if line.startswith("not ok"):
+            print(line, flush=True)
+    machine.say(f"{arguments.suite}: {outcome.seconds:.0f} s in the machine; {log}, {kernel_log}")
+    return 1 if any(line.startswith("not ok") for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
