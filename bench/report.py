@@ -187,6 +187,10 @@ ABOUT = {
                "`real_pread` adds to each a real `pread` of 20 bytes from a memfd, and `OnePread` is "
                "one of those alone. A hypervisor may run the two CPUs on cores near or far from each other and "
                "change that between runs: compare with the `line` of the same run.",
+    "sleep": "A shard with nothing to do under each idle policy, bound to a CPU: what the scheduler "
+             "accounts to it in `/proc` over 10 s (ticks of 10 ms), then how long a fault after 5 ms of "
+             "quiet takes from the DMA to the guest's queue. `monitor` (umwait, WFE on the queue's line) "
+             "is not measured: it is not offered.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "
             "headers would be, 64 apart packed. What a round costs above the page-aligned loads is the "
