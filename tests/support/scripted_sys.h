@@ -82,6 +82,7 @@ class ScriptedSys {
   /// Descriptors and mappings that are still there, and closes of what was not.
   [[nodiscard]] std::size_t leaks() const { return open_fds_.size() + mapped_.size(); }
   [[nodiscard]] int bad_closes() const { return bad_closes_; }
+  void forget_bad_closes() { bad_closes_ = 0; }
 
   /// The kernel signals an eventfd.
   void signal(int eventfd) {
