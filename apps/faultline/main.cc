@@ -9,6 +9,7 @@
 #include <string>
 #include <system_error>
 
+#include "apps/faultline/doctor.h"
 #include "apps/faultline/engine_child.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/place_command.h"
@@ -75,6 +76,15 @@ int replay_audit(const std::string& file) {
   return *covered ? 0 : 1;
 }
 
+/// returns  1 where no backend at all can be used
+int doctor(bool json) {
+  const faultline::Diagnosis found = faultline::diagnose(faultline::this_host());
+  std::fputs((json ? doctor_json(found) : doctor_text(found)).c_str(), stdout);
+  const int done = finish_output();
+  if (done != 0) return done;
+  return found.any_usable() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -107,6 +117,10 @@ int main(int argc, char** argv) {
   CLI::App* const audit_app = app.add_subcommand(
       "replay-audit", "plan again what a file of run --audit-merge says was asked");
   audit_app->add_option("FILE", audit, "the .audit file that a mismatch left")->required();
+  bool doctor_as_json = false;
+  CLI::App* const doctor_app = app.add_subcommand(
+      "doctor", "what this machine can do for each backend, what is missing, how to get it");
+  doctor_app->add_flag("--json", doctor_as_json, "the same as JSON");
   // What a chaos run starts, kills and starts again; of no use to anybody else.
   int description = -1;
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
@@ -120,6 +134,7 @@ int main(int argc, char** argv) {
     if (replay_app->parsed()) return finish(faultline::replay_command(replayed));
     if (place_app->parsed()) return finish(faultline::place_command(placed));
     if (audit_app->parsed()) return replay_audit(audit);
+    if (doctor_app->parsed()) return doctor(doctor_as_json);
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
