@@ -63,24 +63,28 @@ class PageRequests {
   std::size_t serve(GuestRings& rings, std::span<EventDeviceCounters> counters) noexcept {
     std::array<PageAnswer, kJournalCookies> answers;
     std::array<std::uint8_t, kJournalCookies> slots;
+    static_assert(kJournalCookies <= 64);
+    std::uint64_t taken = 0;  // slots answered in this round; none twice
     std::size_t served = 0;
     std::size_t n = 0;
     PageResponse response;
-    while (n == 0 && rings.responses.pop(response)) {
+    while (rings.responses.pop(response)) {
       ++served;
       if (response.device >= counters.size()) continue;
+      const std::size_t before = n;
       for (std::size_t slot = 0; slot < kJournalCookies; ++slot) {
         const JournalCookie open = journal_.request(slot);
-        if (open.valid == 0 || open.device != response.device) continue;
+        if (open.valid == 0 || open.device != response.device || (taken >> slot & 1) != 0) continue;
         if (response.all == 0 && open.group != response.group) continue;
+        taken |= std::uint64_t{1} << slot;
         answers[n] = {open.cookie, response.retry != 0};
         slots[n++] = static_cast<std::uint8_t>(slot);
       }
       EventDeviceCounters& device = counters[response.device];
-      if (n == 0) {
-        if (response.all == 0) tally(device.answers_stale);
-      } else {
-        tally(device.pages_answered, n);
+      if (n != before) {
+        tally(device.pages_answered, n - before);
+      } else if (response.all == 0) {
+        tally(device.answers_stale);
       }
     }
     if (n == 0) return served;

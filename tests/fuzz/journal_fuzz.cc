@@ -17,7 +17,10 @@ bool sound(const JournalLayout& j) {
   bool ok = h.magic == engine::kJournalMagic && h.version == 1 && h.bytes == sizeof j;
   ok = ok && h.devices >= 1 && h.devices <= 64 && h.in_use <= 1;
   if (!ok) return false;
-  ok = e.intent_valid <= 1 && e.reading <= h.devices && e.loss_owed <= 1;
+  ok = e.intent_valid <= 1 && e.intent_held <= 1 && e.reading <= h.devices && e.loss_owed <= 1;
+  for (const auto& request : e.cookie) {
+    ok = ok && request.valid <= 1 && (request.valid == 0 || request.device < h.devices);
+  }
   if (e.intent_valid == 1) ok = ok && (e.intent_device < h.devices || e.intent_device == ~0U);
   const auto& evtq = e.evtq.slot[e.evtq.version % 2];
   ok = ok && evtq.enabled <= 1 && evtq.log2size < 20 && e.irq.slot[e.irq.version % 2].control < 8;
@@ -45,6 +48,7 @@ constexpr std::size_t kFields[] = {
     kEvent + 12,
     kEvent + 16,
     kEvent + 24,
+    kEvent + 32,
     kEvent + 40,
     kEvent + 48,
     kEvent + 52,
@@ -60,6 +64,8 @@ constexpr std::size_t kFields[] = {
     kEvent + 144,
     kEvent + 160,
     kEvent + 256,
+    kEvent + 256 + 64 * 32,
+    kEvent + 256 + 64 * 32 + 4,
     kCommand + 8,
     kCommand + 12,
     kCommand + 16,

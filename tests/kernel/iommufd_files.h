@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <gtest/gtest.h>
-#include <linux/io_uring.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
