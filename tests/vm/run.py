@@ -68,7 +68,7 @@ class Iommufd:
     """The real arm-smmu-v3 driver over QEMU's two-stage SMMUv3, with DMA engines behind it."""
 
     console = "ttyAMA1"
-    devices = 4
+    devices = 8
     # They are bound before anybody looks: vfio-pci takes all of their kind.
     setup = "ls /dev/iommu /dev/vfio/devices >/dev/null || echo 'no VFIO devices'"
 
@@ -101,7 +101,7 @@ class Iommufd:
         edus = [
             argument
             for i in range(self.devices)
-            for argument in ("-device", f"edu,addr={3 + i},dma_mask=0xffffffffffffffff")
+            for argument in ("-device", f"edu,addr={3 + i:x},dma_mask=0xffffffffffffffff")
         ]
         return [
             str(self._a.tools / "bin/qemu-system-aarch64"),
@@ -109,7 +109,7 @@ class Iommufd:
             *("-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"),
             *("-bios", str(self._a.tools / "QEMU_EFI.fd")),
             *("-kernel", str(image), "-initrd", str(initrd)),
-            *("-append", "console=ttyAMA0 loglevel=5 vfio-pci.ids=1234:11e8"),
+            *("-append", "console=ttyAMA0 loglevel=7 vfio-pci.ids=1234:11e8"),
             *("-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"),
             *("-serial", f"file:{kernel_log}", "-serial", "stdio"),
             *edus,
@@ -160,7 +160,7 @@ def make_initrd(suite, arguments, path):
         image.program(f"tests/{name}", program, suite.strip)
         if options:
             image.add(f"tests/{name}.arguments", " ".join(options).encode())
-    for source in sorted((ROOT / "tests/data").rglob("*")):
+    for source in sorted([*ROOT.glob("tests/data/**/*"), *ROOT.glob("config/**/*")]):
         if source.is_file():
             image.add(f"source/{source.relative_to(ROOT)}", source.read_bytes())
     script = INIT.format(
@@ -175,9 +175,12 @@ def main():
     parser.add_argument("suite", choices=("iommufd", "mock"))
     for option in ("kernel", "tools", "build", "sysroot", "tap", "log"):
         parser.add_argument(f"--{option}", type=pathlib.Path)
+    parser.add_argument("--only", nargs="*", help="of the programs")
     parser.add_argument("--verbose", action="store_true", help="every line of the console")
     arguments = parser.parse_args()
     suite = {"iommufd": Iommufd, "mock": Mock}[arguments.suite](arguments)
+    if arguments.only:
+        suite.programs = {n: p for n, p in suite.programs.items() if n in arguments.only}
     log = arguments.log or pathlib.Path(f"build/vm-{arguments.suite}.log")
     log.parent.mkdir(exist_ok=True)
     kernel_log = log.with_suffix(".kernel.log")
