@@ -70,7 +70,8 @@ Result<int> run_chaos(const RunOptions& options, const guest::Trace& trace,
   }
   announce(options, trace, *plan);
 
-  Session session(options, trace, hosts, (*process)->view());
+  Session session(options, trace, hosts,
+                  soft_devices((*process)->view(), hosts.size() * options.devices));
   Supervisor supervisor(options, describe((*process)->socket(), choices, hosts, *kept),
                         kept->journals);
   if (auto ok = supervisor.begin(); !ok) return tl::unexpected(ok.error());

@@ -48,7 +48,8 @@ bool wait_for_go(int fd) {
   return false;
 }
 
-using Host = EngineHost<soft::SoftProcessSys, engine::KillAtStep>;
+using Wires = Wiring<soft::SoftProcessSys>;
+using Host = EngineHost<Wires, engine::KillAtStep>;
 
 Result<void> serve(Description& d, EngineStatus& status) {
   std::vector<HostGuest> hosts;
@@ -59,7 +60,6 @@ Result<void> serve(Description& d, EngineStatus& status) {
   if (!base) return tl::unexpected(base.error());
 
   soft::SoftProcessSys sys(d.kernel);
-  using Wires = Wiring<soft::SoftProcessSys>;
   std::vector<vfio::Mapping<soft::SoftProcessSys>> memories;
   for (HostGuest& host : hosts) {
     auto memory = Wires::map_memory(sys, host);

@@ -43,15 +43,15 @@ Result<engine::Plan> make_plan(const std::vector<HostGuest>& guests, const Engin
 /// errors   "on" and there are not enough: one line
 Result<void> choose_hugepages(const std::string& asked, EngineChoices& choices, engine::Plan& plan);
 
-/// The engine of one process: cold lane, EAL, shards, and all guests on the seed's interface.
+/// The engine of one process: cold lane, EAL, shards, and all guests on one kind of kernel.
 ///
-/// Sys      must outlive this object, as must guests, wirings and journals
+/// Wires    the host's side of a guest: Wiring or IommufdWiring. They must outlive this object, as
+///          must guests and journals
 /// thread   one
-template <Syscalls Sys, engine::StepHook Hook = engine::NoHook>
+template <class Wires, engine::StepHook Hook = engine::NoHook>
 class EngineHost {
  public:
-  using Sources = vfio::FaultRegions<Sys>;
-  using EngineType = engine::Engine<Sources, vfio::Sink<Sys>, Hook>;
+  using EngineType = engine::Engine<typename Wires::Sources, typename Wires::SinkType, Hook>;
 
   /// All that takes long and needs no guest: the cold lane and EAL.
   static Result<std::unique_ptr<EngineHost>> prepare(const engine::Plan& plan,
@@ -72,19 +72,22 @@ class EngineHost {
   /// Take the guests on, fresh or where their journals stand, and serve them.
   ///
   /// host   from prepare(), with the same plan
-  static Result<std::unique_ptr<EngineHost>> start(
-      std::unique_ptr<EngineHost> host, const std::vector<HostGuest>& guests,
-      std::vector<std::unique_ptr<Wiring<Sys>>>& wirings, std::vector<engine::Journal>& journals,
-      const EngineChoices& choices, const engine::Plan& plan, Hook hook = {}) {
+  static Result<std::unique_ptr<EngineHost>> start(std::unique_ptr<EngineHost> host,
+                                                   const std::vector<HostGuest>& guests,
+                                                   std::vector<std::unique_ptr<Wires>>& wirings,
+                                                   std::vector<engine::Journal>& journals,
+                                                   const EngineChoices& choices,
+                                                   const engine::Plan& plan, Hook hook = {}) {
     engine::EngineOptions options;
     options.plant = choices.plant;
     options.idle = choices.idle;
     options.sleep.quiet = choices.sleep_after_ns;
+    options.features = wirings.front()->features();
     host->engine_ = std::make_unique<EngineType>(*host->lane_, options, hook);
     for (std::size_t g = 0; g < guests.size(); ++g) {
       auto sources = wirings[g]->sources(choices.abi, journals[g]);
       if (!sources) return fail(std::move(sources.error()), guests[g].name);
-      host->abi_ = sources->abi(0);
+      host->abi_ = Wires::abi_of(*sources);
       auto ok = host->engine_->add_guest(spec_of(guests[g], choices.policy, choices.merge),
                                          std::move(*sources), wirings[g]->sink(), journals[g]);
       if (!ok) return tl::unexpected(ok.error());

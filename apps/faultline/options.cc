@@ -28,8 +28,15 @@ void declare_run(CLI::App& command, RunOptions& to) {
                   "mismatch leaves a file")
       ->check(CLI::Range(1, 1'000'000'000));
   choice("--abi", to.abi, {"1", "2", "auto"}, "fault ABI to ask the kernel for [auto]");
-  choice("--kernel", to.kernel, {"soft", "soft-process"},
-         "the software kernel, in this process or in its own [soft]");
+  choice(
+      "--kernel", to.kernel, {"soft", "soft-process", "iommufd"},
+      "the software kernel, in this process or in its own [soft]; iommufd: this host's own "
+      "kernel, with the devices of --device: they are bound and given a virtual SMMU whose guest "
+      "plays the trace; its invalidations go to the real IOMMU, no DMA is asked of a device");
+  command.add_option(
+      "--device", to.host_devices,
+      "iommufd: a device bound to vfio-pci, as its PCI address (0000:01:00.0) or its "
+      "file (/dev/vfio/devices/vfio0); may be repeated");
   choice("--rate", to.rate, {"fast", "recorded"}, "think time of the guests' vCPUs [fast]");
   choice("--idle", to.idle, {"auto", "spin", "pause", "yield", "sleep"},
          "what a polling core does when nothing came [auto: pause where isolated, else yield]");

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/faultline/merge_choices.h"
 
@@ -26,6 +27,7 @@ struct RunOptions {
   MergeChoices merge;  ///< of the policy merge
   std::string abi = "auto";
   std::string kernel = "soft";
+  std::vector<std::string> host_devices;  ///< of --kernel iommufd: PCI addresses or VFIO files
   std::string rate = "fast";
   std::string idle = "auto";
   std::optional<std::string> trace;  ///< unset: the one that comes with the source

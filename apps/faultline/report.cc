@@ -80,8 +80,10 @@ bool print_verdict(const RunResult& r) {
                duration(h.percentile(0.99)), duration(h.percentile(0.999)), duration(h.max()),
                h.count());
   };
-  fmt::print("\n{:.1f} s, fault ABI {}, {} polling shard{}\n", r.seconds, r.abi, r.shards,
-             r.shards == 1 ? "" : "s");
+  // iommufd negotiates no ABI.
+  fmt::print("\n{:.1f} s, {}, {} polling shard{}\n", r.seconds,
+             r.abi == 0 ? std::string("faults by vEVENTQ") : fmt::format("fault ABI {}", r.abi),
+             r.shards, r.shards == 1 ? "" : "s");
   if (r.duties_moved != 0) fmt::print("{} moves of a duty to another shard\n", r.duties_moved);
   spread("fault to guest", r.fault_latency);
   spread("CMD_SYNC      ", r.sync_latency);

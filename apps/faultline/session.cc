@@ -22,8 +22,14 @@ void nap() {
 
 }  // namespace
 
+std::vector<SessionDevice> soft_devices(soft::SoftKernel& kernel, std::size_t devices) {
+  std::vector<SessionDevice> out;
+  for (std::size_t i = 0; i < devices; ++i) out.push_back({kernel.bar(i), kernel.ledger(i), true});
+  return out;
+}
+
 Session::Session(const RunOptions& options, const guest::Trace& trace,
-                 const std::vector<HostGuest>& hosts, soft::SoftKernel& kernel)
+                 const std::vector<HostGuest>& hosts, const std::vector<SessionDevice>& devices)
     : table_(::isatty(STDOUT_FILENO) == 1) {
   std::vector<guest::Guest*> pointers;
   std::vector<std::vector<void*>> ledgers;
@@ -48,7 +54,8 @@ Session::Session(const RunOptions& options, const guest::Trace& trace,
     ledgers.emplace_back();
     for (std::size_t i = 0; i < hosts[g].devices.size(); ++i, ++device) {
       guest::WorkloadOptions w;
-      w.bar = kernel.bar(device);
+      w.bar = devices[device].bar;
+      w.dma = devices[device].dma;
       w.seed = options.seed * 1000 + device;
       if (options.rate == "recorded") {
         w.burst_interval_ns = 10'000'000;
@@ -58,7 +65,7 @@ Session::Session(const RunOptions& options, const guest::Trace& trace,
       w.storm_faults = 480;
       if (options.chaos_steps) w.reconfigure_every = 16;
       o.devices.push_back(w);
-      ledgers.back().push_back(kernel.ledger(device));
+      ledgers.back().push_back(devices[device].ledger);
     }
     guests_.push_back(std::make_unique<guest::Guest>(o, kObservations));
     pointers.push_back(guests_.back().get());

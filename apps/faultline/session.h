@@ -34,6 +34,15 @@ struct RunResult {
   double outstanding = 0;  ///< mean number of CMD_SYNCs outstanding per guest, when one is rung
 };
 
+/// What a guest's driver drives one device by, and where the kernel accounts for its faults.
+struct SessionDevice {
+  void* bar = nullptr;  ///< of soft::kDmaBarSize bytes
+  void* ledger = nullptr;
+  bool dma = true;  ///< false: its driver configures it and lets it do nothing
+};
+/// Those of the soft kernel, in the order of its devices.
+std::vector<SessionDevice> soft_devices(soft::SoftKernel& kernel, std::size_t devices);
+
 /// The guests of a run and the audit over them: everything but kernel and engine.
 ///
 /// thread   one: it audits and prints
@@ -42,9 +51,9 @@ class Session {
   /// Ioctls made for each guest so far, as the table shows them.
   using Ioctls = std::function<std::vector<std::uint64_t>()>;
 
-  /// kernel   only its BARs and ledgers are used
+  /// devices   of all guests, one guest after the other; they outlive the session
   Session(const RunOptions& options, const guest::Trace& trace, const std::vector<HostGuest>& hosts,
-          soft::SoftKernel& kernel);
+          const std::vector<SessionDevice>& devices);
 
   /// Start the guests' threads; they wait for an SMMU to answer.
   void start();

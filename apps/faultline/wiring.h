@@ -11,6 +11,7 @@
 #include "apps/faultline/host_guest.h"
 #include "engine/engine.h"
 #include "engine/journal.h"
+#include "engine/viommu/feature_set.h"
 #include "kernel/base/result.h"
 #include "kernel/sys.h"
 #include "kernel/vfio/container.h"
@@ -36,6 +37,14 @@ struct DeviceFds {
 template <Syscalls Sys>
 class Wiring {
  public:
+  using Sources = vfio::FaultRegions<Sys>;
+  using SinkType = vfio::Sink<Sys>;
+
+  /// The fault ABI in use.
+  static unsigned abi_of(Sources& sources) { return sources.abi(0); }
+  /// What to offer guests before the sink has its say.
+  [[nodiscard]] static viommu::Features features() noexcept { return {}; }
+
   /// Map the guest's memory through the seam (the kernel may need the file behind it) and note
   /// where in `guest`.
   static Result<vfio::Mapping<Sys>> map_memory(Sys& sys, HostGuest& guest) {
@@ -85,22 +94,22 @@ class Wiring {
   Wiring(Sys& sys, const HostGuest& guest) : sys_(&sys), guest_(&guest) {}
 
   /// The fault queues of all devices; `journal` says where an earlier engine stopped, if one did.
-  Result<vfio::FaultRegions<Sys>> sources(vfio::AbiChoice abi, engine::Journal& journal) {
+  Result<Sources> sources(vfio::AbiChoice abi, engine::Journal& journal) {
     std::vector<SourcePosition> positions;
     if (journal.in_use()) {
       for (std::size_t i = 0; i < devices_.size(); ++i) {
         positions.push_back(journal.event().resume_position(i));
       }
     }
-    return vfio::FaultRegions<Sys>::open(*sys_, devices_, abi, {}, positions);
+    return Sources::open(*sys_, devices_, abi, {}, positions);
   }
 
-  vfio::Sink<Sys> sink() {
-    std::vector<typename vfio::Sink<Sys>::Target> targets;
+  SinkType sink() {
+    std::vector<typename SinkType::Target> targets;
     for (std::size_t i = 0; i < containers_.size(); ++i) {
       targets.push_back({containers_[i].get(), guest_->devices[i].vsid});
     }
-    return vfio::Sink<Sys>(targets, profile_);
+    return SinkType(targets, profile_);
   }
 
   [[nodiscard]] const vfio::KernelProfile& profile() const noexcept { return profile_; }
@@ -129,6 +138,8 @@ class Wiring {
 /// Sys   must outlive this object
 template <Syscalls Sys>
 struct HostSide {
+  using Wires = Wiring<Sys>;
+
   std::vector<vfio::Mapping<Sys>> memories;
   std::vector<std::unique_ptr<Wiring<Sys>>> wirings;
   std::vector<engine::Journal> journals;

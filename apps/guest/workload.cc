@@ -23,7 +23,8 @@ Workload::Workload(SmmuDriver& driver, const WorkloadOptions& options, Histogram
 }
 
 Result<void> Workload::attach(const SmmuDriver::Idle& idle) {
-  if (!dma_.usable()) return fail(0, "BAR 0 of this device is not that of a soft device");
+  if (options_.dma && !dma_.usable())
+    return fail(0, "BAR 0 of this device is not that of a soft device");
   for (std::size_t i = 0; i < DmaChecker::kSlots; ++i) map(i);
   write_context_descriptor(driver_.memory(), context_, *tables_[table_], options_.asid);
   if (auto r = driver_.run({cfgi_cd(options_.sid)}, idle); !r) return r;
@@ -69,6 +70,7 @@ bool Workload::idle() const noexcept {
 }
 
 std::size_t Workload::step(Nanos now, bool more) {
+  if (!options_.dma) return 0;
   std::size_t work = dma_.take();
   unread_ += static_cast<std::size_t>(dma_.stats().faulted - faulted_);
   faulted_ = dma_.stats().faulted;

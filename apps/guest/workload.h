@@ -21,6 +21,7 @@ struct WorkloadOptions {
   StreamId sid;
   std::uint16_t asid = 0;
   void* bar = nullptr;  ///< soft::kDmaBarSize bytes
+  bool dma = true;      ///< false: the device is configured, and then let alone
   std::uint64_t seed = 1;
   Nanos burst_interval_ns = 1'000'000;  ///< between bursts of ordinary DMA
   Nanos change_interval_ns = 500'000;   ///< between changes of the mappings

@@ -21,8 +21,8 @@ namespace faultline::vm {
 
 /// QEMU's `edu` device through its VFIO file: a DMA engine with a buffer of 4 KiB.
 ///
-/// A DMA runs when the device's timer does, 100 ms after it was started, whatever its size. One that
-/// does not translate QEMU cuts into accesses of 4 bytes, each of which faults.
+/// A DMA runs when the device's timer does, 100 ms after it was started, whatever its size. One
+/// that does not translate QEMU cuts into accesses of 4 bytes, each of which faults.
 ///
 /// source  QEMU docs/specs/edu.rst, hw/misc/edu.c
 class Edu {
@@ -43,8 +43,8 @@ class Edu {
     }
     auto bar = region(sys, fd, 0, name);
     if (!bar) return tl::unexpected(std::move(bar.error()));
-    const std::intptr_t mapped = sys.mmap(nullptr, bar->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                          static_cast<off_t>(bar->offset));
+    const std::intptr_t mapped = sys.mmap(nullptr, bar->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                                          fd, static_cast<off_t>(bar->offset));
     if (mmap_failed(mapped)) return fail(static_cast<int>(-mapped), name + ": mapping BAR 0");
     Edu edu(reinterpret_cast<std::byte*>(mapped), bar->size);
     if ((edu.reg32(kIdentity) & 0xffffU) != 0x00edU) return fail(ENODEV, name + " is no edu");

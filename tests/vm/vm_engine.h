@@ -131,9 +131,7 @@ class World {
     run({guest::cfgi_all()});
   }
 
-  [[nodiscard]] std::string error() const {
-    return host.error().empty() ? error_ : host.error();
-  }
+  [[nodiscard]] std::string error() const { return host.error().empty() ? error_ : host.error(); }
 
   /// Commands and a CMD_SYNC, waited for.
   void run(const std::vector<guest::Command>& commands) {

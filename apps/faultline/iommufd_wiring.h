@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "apps/faultline/host_guest.h"
+#include "apps/faultline/wiring.h"
+#include "engine/journal.h"
+#include "engine/viommu/feature_set.h"
+#include "kernel/base/result.h"
+#include "kernel/iommufd/guest_iommu.h"
+#include "kernel/iommufd/sink.h"
+#include "kernel/iommufd/sources.h"
+#include "kernel/sys.h"
+#include "kernel/vfio/profile.h"
+
+namespace faultline {
+
+/// What a guest may be offered on this hardware. Page requests by PRI never reach a guest of
+/// mainline; the virtual SMMU writes its MSIs by itself.
+inline viommu::Features features_of(const iommufd::Offer& offer) noexcept {
+  viommu::Features f;
+  f.sid_bits = offer.sid_bits;
+  f.ssid_bits = offer.ssid_bits;
+  f.oas_bits = offer.oas_bits;
+  f.granule_4k = offer.granule_4k;
+  f.granule_16k = offer.granule_16k;
+  f.granule_64k = offer.granule_64k;
+  f.ranges = offer.ranges;
+  f.ats = offer.ats;
+  f.stalls = offer.stalls;
+  f.two_level_contexts = offer.two_level_contexts;
+  f.coherent = offer.coherent;
+  return f;
+}
+
+/// The host's side of one guest on mainline's iommufd.
+///
+/// Sys      must outlive this object
+/// thread   one at a time
+template <Syscalls Sys>
+class IommufdWiring {
+ public:
+  using Sources = iommufd::EventSources<Sys>;
+  using SinkType = iommufd::Sink<Sys>;
+
+  /// No ABI is negotiated: there is one.
+  static unsigned abi_of(Sources& /*sources*/) noexcept { return 0; }
+
+  /// Open and bind the guest's devices, by their names, and make its IOMMU over its memory.
+  static Result<std::unique_ptr<IommufdWiring>> open(Sys& sys, const HostGuest& guest) {
+    iommufd::Parts parts;
+    for (const HostDevice& d : guest.devices) parts.devices.push_back({d.name, d.vsid});
+    // All of RAM but the register page, which is no memory to a device.
+    const iommufd::GuestRange ram{.gpa = HostGuest::kBase,
+                                  .size = guest.bytes - HostGuest::kRegisterBytes,
+                                  .at = guest.memory};
+    auto iommu = iommufd::GuestIommu<Sys>::make(sys, std::move(parts), {&ram, 1});
+    if (!iommu) return tl::unexpected(std::move(iommu.error()));
+    return std::unique_ptr<IommufdWiring>(new IommufdWiring(std::move(*iommu)));
+  }
+
+  /// `journal` says where an earlier engine stopped, if one did.
+  Result<Sources> sources(vfio::AbiChoice /*abi*/, engine::Journal& journal) {
+    iommufd::SourceFiles files;
+    std::vector<SourcePosition> positions;
+    for (std::size_t i = 0; i < iommu_->size(); ++i) {
+      files.devices.push_back({iommu_->vsid(i), iommu_->device(i).id()});
+      if (journal.in_use()) positions.push_back(journal.event().resume_position(i));
+    }
+    files.veventq = iommu_->events_fd();
+    files.fault_queue = iommu_->faults_fd();
+    return Sources::open(iommu_->sys(), std::move(files), iommufd::WatchChoice::kAuto, positions);
+  }
+  SinkType sink() { return SinkType(*iommu_); }
+
+  [[nodiscard]] viommu::Features features() const noexcept { return features_of(iommu_->offer()); }
+  [[nodiscard]] iommufd::GuestIommu<Sys>& iommu() noexcept { return *iommu_; }
+
+ private:
+  explicit IommufdWiring(std::unique_ptr<iommufd::GuestIommu<Sys>> iommu)
+      : iommu_(std::move(iommu)) {}
+
+  std::unique_ptr<iommufd::GuestIommu<Sys>> iommu_;
+};
+
+/// As HostSide, on mainline's iommufd.
+template <Syscalls Sys>
+struct IommufdSide {
+  using Wires = IommufdWiring<Sys>;
+
+  std::vector<vfio::Mapping<Sys>> memories;
+  std::vector<std::unique_ptr<Wires>> wirings;
+  std::vector<engine::Journal> journals;
+
+  static Result<IommufdSide> make(Sys& sys, HostGuest& host, engine::PolicyKind policy) {
+    IommufdSide side;
+    if (auto ok = make_descriptors(host); !ok) return tl::unexpected(ok.error());
+    auto memory = Wiring<Sys>::map_memory(sys, host);
+    if (!memory) return tl::unexpected(memory.error());
+    side.memories.push_back(std::move(*memory));
+    auto wiring = Wires::open(sys, host);
+    if (!wiring) return tl::unexpected(wiring.error());
+    side.wirings.push_back(std::move(*wiring));
+    auto journal = engine::create_journal(spec_of(host, policy));
+    if (!journal) return tl::unexpected(journal.error());
+    side.journals.push_back(std::move(*journal));
+    return side;
+  }
+};
+
+}  // namespace faultline
