@@ -48,7 +48,6 @@ constexpr std::size_t kFields[] = {
     kEvent + 12,
     kEvent + 16,
     kEvent + 24,
-    kEvent + 32,
     kEvent + 40,
     kEvent + 48,
     kEvent + 52,
@@ -64,8 +63,6 @@ constexpr std::size_t kFields[] = {
     kEvent + 144,
     kEvent + 160,
     kEvent + 256,
-    kEvent + 256 + 64 * 32,
-    kEvent + 256 + 64 * 32 + 4,
     kCommand + 8,
     kCommand + 12,
     kCommand + 16,
@@ -92,6 +89,10 @@ constexpr std::size_t kFields[] = {
     kCommand + 256 + 88,
     kCommand + 256 + 92,
     kCommand + 256 + 152,
+    // Behind the others, so that the corpus keeps its meaning.
+    kEvent + 32,
+    kEvent + 256 + 64 * 32,
+    kEvent + 256 + 64 * 32 + 4,
 };
 
 /// A guest in the middle of its work.
