@@ -73,6 +73,7 @@ Result<void> check_iommufd(const RunOptions& options) {
                                 : options.fail_invalidations != 0 ? "--fail-invalidations"
                                 : options.storms_ms != 0          ? "--storms"
                                 : options.abi != "auto"           ? "--abi"
+                                : options.rebalance_ms != 0       ? "--rebalance"
                                 : options.guests != 1             ? "--guests"
                                                                   : nullptr;
   if (soft_only != nullptr) {
