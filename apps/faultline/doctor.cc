@@ -23,7 +23,7 @@ class Examination {
  public:
   explicit Examination(const Host& host) : host_(host), options_(host.kernel_options()) {}
 
-  Diagnosis run() {
+  Diagnosis run(const std::string& device) {
     kernel_version();
     kernel_option("CONFIG_IOMMUFD");
     kernel_option("CONFIG_VFIO_DEVICE_CDEV");
@@ -33,6 +33,7 @@ class Examination {
     groups();
     vfio_pci();
     devices();
+    if (!device.empty()) ask(device);
     ring();
     memlock();
     hugepages();
@@ -169,6 +170,14 @@ class Examination {
     missing(folder, names->front() + ": " + std::strerror(error), "dmesg | grep vfio says why");
   }
 
+  void ask(const std::string& device) {
+    const DeviceAnswer answer = host_.device(device);
+    if (!answer.hardware.empty()) good(device, answer.hardware);
+    if (!answer.offer.empty()) good(device, "a guest may be offered " + answer.offer);
+    if (answer.why_not.empty()) return good(device, "a guest can have a virtual IOMMU of it");
+    missing(device, "no virtual IOMMU of it: " + answer.why_not, {});
+  }
+
   void ring() {
     const int error = host_.ring();
     if (error == 0) return good("io_uring", "allowed: idle event files cost no system call");
@@ -248,8 +257,8 @@ bool Diagnosis::any_usable() const noexcept {
                      [](const BackendFinding& backend) { return backend.usable; });
 }
 
-Diagnosis diagnose(const Host& host) {
-  return Examination(host).run();
+Diagnosis diagnose(const Host& host, const std::string& device) {
+  return Examination(host).run(device);
 }
 
 std::string doctor_text(const Diagnosis& diagnosis) {

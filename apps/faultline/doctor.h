@@ -35,7 +35,9 @@ struct Diagnosis {
 };
 
 /// What this host can do for each backend, what is missing, how to get it. Changes nothing.
-[[nodiscard]] Diagnosis diagnose(const Host& host);
+///
+/// device   to be asked, too: PCI address or device file; empty: none
+[[nodiscard]] Diagnosis diagnose(const Host& host, const std::string& device = {});
 
 /// A line for each finding and backend.
 [[nodiscard]] std::string doctor_text(const Diagnosis& diagnosis);

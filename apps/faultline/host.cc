@@ -90,6 +90,10 @@ Host this_host() {
     return probe_kernel(sys);
   };
   host.ring = ring_error;
+  host.device = [](const std::string& device) {
+    LinuxSys sys;
+    return ask_device(sys, device);
+  };
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);
   host.memlock =

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/faultline/doctor_device.h"
 #include "kernel/probe.h"
 
 namespace faultline {
@@ -25,6 +26,7 @@ struct Host {
   std::function<KernelReport()> kernel;
   /// 0, or the errno of making the ring that watches event files.
   std::function<int()> ring;
+  std::function<DeviceAnswer(const std::string& device)> device;
   std::string release;        ///< uname -r
   std::string machine;        ///< uname -m
   std::uint64_t memlock = 0;  ///< bytes that may be locked; UINT64_MAX: no limit

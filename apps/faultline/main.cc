@@ -77,8 +77,8 @@ int replay_audit(const std::string& file) {
 }
 
 /// returns  1 where no backend at all can be used
-int doctor(bool json) {
-  const faultline::Diagnosis found = faultline::diagnose(faultline::this_host());
+int doctor(bool json, const std::string& device) {
+  const faultline::Diagnosis found = faultline::diagnose(faultline::this_host(), device);
   std::fputs((json ? doctor_json(found) : doctor_text(found)).c_str(), stdout);
   const int done = finish_output();
   if (done != 0) return done;
@@ -121,6 +121,9 @@ int main(int argc, char** argv) {
   CLI::App* const doctor_app = app.add_subcommand(
       "doctor", "what this machine can do for each backend, what is missing, how to get it");
   doctor_app->add_flag("--json", doctor_as_json, "the same as JSON");
+  std::string doctor_device;
+  doctor_app->add_option("--device", doctor_device,
+                         "ask this device's IOMMU, too: PCI address or /dev/vfio/devices/vfioN");
   // What a chaos run starts, kills and starts again; of no use to anybody else.
   int description = -1;
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
@@ -134,7 +137,7 @@ int main(int argc, char** argv) {
     if (replay_app->parsed()) return finish(faultline::replay_command(replayed));
     if (place_app->parsed()) return finish(faultline::place_command(placed));
     if (audit_app->parsed()) return replay_audit(audit);
-    if (doctor_app->parsed()) return doctor(doctor_as_json);
+    if (doctor_app->parsed()) return doctor(doctor_as_json, doctor_device);
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernel/uapi/vfio_nested.h"
+#include "tests/kernel/iommufd_fake.h"
 
 namespace faultline {
 namespace {
@@ -35,6 +36,7 @@ struct Recorded {
     host.kernel_options = [this] { return options; };
     host.kernel = [this] { return kernel; };
     host.ring = [this] { return ring; };
+    host.device = [this](const std::string& device) { return ask_device(sys, device); };
     kernel.open_error = ENOENT;
     kernel.iommufd_error = ENOENT;
     host.memlock = std::uint64_t{8} << 20U;
@@ -65,6 +67,8 @@ struct Recorded {
   std::optional<std::string> options;
   KernelReport kernel;
   int ring = 0;
+  testing::ScriptedSys sys;
+  testing::FakeIommufd iommufd{sys};
 };
 using Lines = std::vector<std::string>;
 
@@ -205,6 +209,33 @@ TEST(Doctor, FindsTheSeedsKernel) {
   EXPECT_FALSE(diagnose(r.host).backends[1].usable);
   r.kernel.nesting = true;
   EXPECT_TRUE(diagnose(r.host).backends[1].usable);
+}
+
+TEST(Doctor, AsksADeviceWhetherAGuestCanHaveItsIommu) {
+  const std::string device = "/dev/vfio/devices/vfio0";
+  Ready r;
+  const auto lines = [&] {
+    std::vector<std::string> out;
+    for (const Finding& f : diagnose(r.host, device).findings) {
+      if (f.about == device) out.push_back(f.what);
+    }
+    EXPECT_EQ(r.iommufd.things.size(), 0U) << "everything is given back";
+    EXPECT_EQ(r.sys.leaks(), 0U);
+    return out;
+  };
+  ASSERT_EQ(lines().size(), 3U);
+  EXPECT_EQ(lines()[0].find("SMMUv3 idr0="), 0U);
+  EXPECT_EQ(lines()[1].find("a guest may be offered 44-bit addresses, pages 4K"), 0U);
+  EXPECT_EQ(lines()[2], "a guest can have a virtual IOMMU of it");
+  r.iommufd.coherent = false;
+  ASSERT_EQ(lines().size(), 3U);
+  EXPECT_EQ(lines()[2].find("no virtual IOMMU of it: /dev/vfio/devices/vfio0: IOMMU_VIOMMU_ALLOC"),
+            0U)
+      << lines()[2];
+  EXPECT_FALSE(diagnose(r.host, device).backends[2].usable);
+  r.iommufd.hw_type = uapi::kIommuHwInfoTypeIntelVtd;
+  ASSERT_EQ(lines().size(), 2U);
+  EXPECT_EQ(lines()[1], "no virtual IOMMU of it: not an SMMUv3 with both stages");
 }
 
 TEST(Doctor, SaysTheSameAsJson) {
