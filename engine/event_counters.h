@@ -25,6 +25,7 @@ struct alignas(kCacheLine) EventDeviceCounters {
   std::uint64_t pages_folded = 0;    ///< pages of a group before its last one
   std::uint64_t pages_retried = 0;   ///< could not be shown to the guest now: tried again
   std::uint64_t pages_failed = 0;    ///< of discarded: answered with failure
+  std::uint64_t pages_void = 0;      ///< the kernel answered by itself: the device was detached
   std::uint64_t answers_stale = 0;   ///< the guest answered what was not open
 
   [[gnu::cold]] void add_loss(const SourceLoss& loss) noexcept {

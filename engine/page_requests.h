@@ -34,6 +34,14 @@ class PageRequests {
   /// returns  false: there is no room for it; it is refused as by refuse()
   bool open(std::uint32_t device, const FaultRecord& request,
             EventDeviceCounters& counters) noexcept {
+    // A kernel gives a cookie again only when the request that had it is gone: answered by itself,
+    // because the device was detached. Its guest's answer must not reach this one.
+    for (std::size_t slot = 0; slot < kJournalCookies; ++slot) {
+      const JournalCookie open = journal_.request(slot);
+      if (open.valid == 0 || open.cookie != request.cookie) continue;
+      journal_.close_request(slot);
+      tally(counters.pages_void);
+    }
     if (!journal_.open_request({1, device, request.cookie, request.group})) {
       refuse(request, true, counters);
       return false;

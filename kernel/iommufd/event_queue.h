@@ -2,6 +2,7 @@
 // hot path: consumption of a vEVENTQ, which carries the events of all devices of a guest.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>

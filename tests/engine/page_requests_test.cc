@@ -175,6 +175,21 @@ TEST(PageRequests, TryAgainWhereTheJournalHasNoRoomForMore) {
   EXPECT_EQ(w.sources.answered.size(), 3U);
 }
 
+TEST(PageRequests, OfADetachedDeviceDoNotTakeTheAnswerOfLaterOnes) {
+  World w;
+  w.enable();
+  w.sources.request(1, 5, 0x1000);
+  w.round();
+  w.sources.request(1, 6, 0x2000);  // the kernel answered group 5: its cookie is free again
+  w.round();
+  w.answer(5, false);
+  EXPECT_TRUE(w.sources.answered.empty());
+  w.answer(6, true);
+  ASSERT_EQ(w.sources.answered.size(), 1U);
+  EXPECT_TRUE(w.sources.answered[0].retry);
+  EXPECT_EQ(w.counters().pages_void, 1U);
+}
+
 TEST(PageRequests, FailWhileNobodyListensToEvents) {
   World w;
   w.sources.request(11, 5, 0x1000);
