@@ -90,7 +90,8 @@ TEST(IommufdCost, OfARecordedTraceFallsFromPolicyToPolicy) {
     const Cost batch = cost_of<merge::BatchUntilSync>(trace);
     const Cost merged = cost_of<merge::Merge>(trace);
     std::printf("| trace %s, %u vCPUs\n", name, trace.vcpus);
-    std::printf("| policy           | commands | ioctls/1,000 | host syncs/1,000 | largest array |\n");
+    std::printf(
+        "| policy           | commands | ioctls/1,000 | host syncs/1,000 | largest array |\n");
     show("forward-each", each);
     show("batch-until-sync", batch);
     show("merge", merged);
@@ -137,8 +138,9 @@ TEST(IommufdCost, OneArrayOf64CostsOneCallWhere64CallsCost64) {
   }
   EXPECT_EQ(sys.invalidations - before, kTimes * 65);
   std::sort(ratios.begin(), ratios.end());
-  std::printf("| 64 ioctls of one command take %.1f times as long as one ioctl of 64 (median of %zu)\n",
-              ratios[kTimes / 2], kTimes);
+  std::printf(
+      "| 64 ioctls of one command take %.1f times as long as one ioctl of 64 (median of %zu)\n",
+      ratios[kTimes / 2], kTimes);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Invalidations take effect in the emulated SMMU, which really holds stale entries. Every test looks
-// at what devices reach before and after: a control shows first that without the invalidation they
-// go on reaching what is no longer mapped.
+// Invalidations take effect in the emulated SMMU, which really holds stale entries. Every test
+// looks at what devices reach before and after: a control shows first that without the invalidation
+// they go on reaching what is no longer mapped.
 #include <gtest/gtest.h>
 
 #include <cstdint>

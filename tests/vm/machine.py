@@ -87,7 +87,7 @@ def run(command, timeout_s, kernel_log, echo=None):
     return outcome
 
 
-_CASE = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] ([A-Za-z0-9_/]+\.[A-Za-z0-9_/]+)(?: \(|$)")
+_CASE = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] ([A-Za-z0-9_/]+\.[A-Za-z0-9_/]+)(?: \(|,|$)")
 
 
 def cases(lines):

@@ -176,11 +176,17 @@ def main():
     for option in ("kernel", "tools", "build", "sysroot", "tap", "log"):
         parser.add_argument(f"--{option}", type=pathlib.Path)
     parser.add_argument("--only", nargs="*", help="of the programs")
+    parser.add_argument("--filter", help="--gtest_filter of every program")
     parser.add_argument("--verbose", action="store_true", help="every line of the console")
     arguments = parser.parse_args()
     suite = {"iommufd": Iommufd, "mock": Mock}[arguments.suite](arguments)
     if arguments.only:
         suite.programs = {n: p for n, p in suite.programs.items() if n in arguments.only}
+    if arguments.filter:
+        suite.programs = {
+            n: (p, [*o, f"--gtest_filter={arguments.filter}"])
+            for n, (p, o) in suite.programs.items()
+        }
     log = arguments.log or pathlib.Path(f"build/vm-{arguments.suite}.log")
     log.parent.mkdir(exist_ok=True)
     kernel_log = log.with_suffix(".kernel.log")
