@@ -24,6 +24,14 @@ using Sys = soft::SoftProcessSys;
 // After the last restart the guests work on for so long.
 constexpr Nanos kAftermath = 1'000'000'000;
 
+void print_restarts(const Supervisor& s) {
+  const Histogram& h = s.restarts();
+  fmt::print("\n{} kills of the engine; restart p50 {}, p99 {}, max {}\n", s.kills(),
+             duration(h.percentile(0.5)), duration(h.percentile(0.99)), duration(h.max()));
+}
+
+}  // namespace
+
 Description describe(int kernel, const EngineChoices& choices, const std::vector<HostGuest>& hosts,
                      const HostSide<Sys>& kept) {
   Description d;
@@ -41,14 +49,6 @@ Description describe(int kernel, const EngineChoices& choices, const std::vector
   }
   return d;
 }
-
-void print_restarts(const Supervisor& s) {
-  const Histogram& h = s.restarts();
-  fmt::print("\n{} kills of the engine; restart p50 {}, p99 {}, max {}\n", s.kills(),
-             duration(h.percentile(0.5)), duration(h.percentile(0.99)), duration(h.max()));
-}
-
-}  // namespace
 
 Result<int> run_chaos(const RunOptions& options, const guest::Trace& trace,
                       std::vector<HostGuest>& hosts, std::optional<ResultFile>& json) {

@@ -102,6 +102,14 @@ bool EngineProcess::ended() noexcept {
   return true;
 }
 
+void EngineProcess::pause() noexcept {
+  if (pid_ >= 0) ::kill(pid_, SIGSTOP);
+}
+
+void EngineProcess::resume() noexcept {
+  if (pid_ >= 0) ::kill(pid_, SIGCONT);
+}
+
 void EngineProcess::kill() noexcept {
   if (pid_ < 0) return;
   ::kill(pid_, SIGKILL);

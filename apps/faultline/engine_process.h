@@ -29,6 +29,10 @@ class EngineProcess {
   [[nodiscard]] bool running() const noexcept;
   void go() noexcept;
 
+  /// Take it off its cores, and let it go on. A paused engine beats no more.
+  void pause() noexcept;
+  void resume() noexcept;
+
   /// SIGKILL, and wait until it is gone.
   void kill() noexcept;
   /// Ask it to stop and wait, at most limit ns. returns  whether it ended well

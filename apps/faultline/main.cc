@@ -15,6 +15,7 @@
 #include "apps/faultline/place_command.h"
 #include "apps/faultline/replay_command.h"
 #include "apps/faultline/run.h"
+#include "apps/live/live_host.h"
 #include "engine/merge/plan_audit.h"
 
 namespace {
@@ -66,6 +67,14 @@ int finish(const faultline::Result<void>& ok) {
   const int done = finish_output();
   if (done != 0) return done;
   return ok ? 0 : complain(ok.error());
+}
+
+int live(const faultline::live::LiveOptions& options) {
+  auto host = faultline::live::LiveHost::make(options);
+  if (!host) return complain(host.error());
+  const auto clean = (*host)->run();
+  if (!clean) return complain(clean.error());
+  return *clean ? 0 : 1;
 }
 
 int replay_audit(const std::string& file) {
@@ -129,6 +138,18 @@ int main(int argc, char** argv) {
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
   child->add_option("--description", description)->required();
 
+  // What a VMM starts for its guests (./fl guest).
+  faultline::live::LiveOptions lives;
+  CLI::App* const live_app = app.add_subcommand("live", "")->group("");
+  live_app->add_option("--control", lives.control)->required();
+  live_app->add_option("--guests", lives.guests)->check(CLI::Range(1, 16));
+  live_app->add_option("--devices", lives.devices)->check(CLI::Range(1, 5));
+  live_app->add_option("--memory", lives.memory_mib)->check(CLI::Range(64, 4096));
+  live_app->add_option("--policy", lives.policy)
+      ->check(CLI::IsMember({"forward-each", "batch-until-sync", "merge"}));
+  live_app->add_option("--record", lives.record);
+  live_app->add_option("--seed", lives.seed);
+
   // A file that may not grow is an error to report, not the end.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
@@ -136,6 +157,7 @@ int main(int argc, char** argv) {
     if (child->parsed()) return faultline::engine_child(description);
     if (replay_app->parsed()) return finish(faultline::replay_command(replayed));
     if (place_app->parsed()) return finish(faultline::place_command(placed));
+    if (live_app->parsed()) return live(lives);
     if (audit_app->parsed()) return replay_audit(audit);
     if (doctor_app->parsed()) return doctor(doctor_as_json, doctor_device);
     return run_command(run);

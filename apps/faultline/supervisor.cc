@@ -65,6 +65,16 @@ Nanos Supervisor::last_beat() const noexcept {
   return oldest;
 }
 
+Result<void> Supervisor::kill_more(unsigned kills) {
+  lives_.resize(life_ + kills);
+  due_ = monotonic_ns() + random_() % kLongestLife;
+  if (spare_ != nullptr) return {};
+  auto spare = spawn(life_ + 1);
+  if (!spare) return tl::unexpected(spare.error());
+  spare_ = std::move(*spare);
+  return {};
+}
+
 void Supervisor::kill_no_more() {
   if (std::exchange(no_more_, true) || last_life()) return;
   if (!lives_[life_].step) {

@@ -35,6 +35,14 @@ class Supervisor {
   /// Kill, notice deaths, start. errors   an engine that ended by itself, or did not start
   Result<void> turn();
 
+  /// So many kills more, at random moments from now on. To be called while an engine serves that
+  /// is not to be killed. errors   the spare engine does not start
+  Result<void> kill_more(unsigned kills);
+
+  /// Take the engine at work off its cores, and let it go on.
+  void pause() noexcept { active_->pause(); }
+  void resume() noexcept { active_->resume(); }
+
   /// Leave out the kills that are still to come.
   void kill_no_more();
 

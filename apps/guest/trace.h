@@ -37,4 +37,10 @@ struct Trace {
 /// errors   one line: which file, and what is wrong with it (unreadable, truncated, not a trace)
 Result<Trace> read_trace(const std::string& path);
 
+/// Write NAME.cmdq, NAME.db and NAME.json, plain, as read_trace() reads them.
+///
+/// path     NAME
+/// errors   which file could not be written
+Result<void> write_trace(const std::string& path, const Trace& trace);
+
 }  // namespace faultline::guest

@@ -40,6 +40,10 @@ DmaCompletion SoftKernel::dma(std::size_t i, const DmaRequest& request) {
   return kernel_->devices()[i]->execute(request);
 }
 
+int SoftKernel::bar_fd(std::size_t i) const noexcept {
+  return kernel_->devices()[i]->bar().fd();
+}
+
 void* SoftKernel::bar(std::size_t i) noexcept {
   return kernel_->devices()[i]->bar().data();
 }

@@ -92,6 +92,9 @@ class SoftKernel {
   [[nodiscard]] void* bar(std::size_t i) noexcept;
   [[nodiscard]] void* ledger(std::size_t i) noexcept;
 
+  /// The BAR's memory, for a VMM that shows it to its guest. Stays the kernel's.
+  [[nodiscard]] int bar_fd(std::size_t i) const noexcept;
+
   /// MSI messages that reached a doorbell: how many, and the last one's data. Shared memory.
   struct Msi {
     std::uint64_t count = 0;
