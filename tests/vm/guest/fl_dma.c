@@ -254,7 +254,7 @@ static struct pci_driver fl_driver = {
     .name = "fl_dma",
     .id_table = fl_ids,
     .probe = fl_probe,
-    .driver.dev_groups = fl_groups,
+    .dev_groups = fl_groups,
 };
 module_pci_driver(fl_driver);
 MODULE_DESCRIPTION("DMA through a virtual SMMU, checked");
