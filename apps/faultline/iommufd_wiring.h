@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -63,7 +64,7 @@ class IommufdWiring {
     return std::unique_ptr<IommufdWiring>(new IommufdWiring(std::move(*iommu)));
   }
 
-  /// `journal` says where an earlier engine stopped, if one did.
+  /// `journal` says where an earlier engine stopped, if one did. How events are watched is printed.
   Result<Sources> sources(vfio::AbiChoice /*abi*/, engine::Journal& journal) {
     iommufd::SourceFiles files;
     std::vector<SourcePosition> positions;
@@ -73,7 +74,10 @@ class IommufdWiring {
     }
     files.veventq = iommu_->events_fd();
     files.fault_queue = iommu_->faults_fd();
-    return Sources::open(iommu_->sys(), std::move(files), iommufd::WatchChoice::kAuto, positions);
+    auto opened =
+        Sources::open(iommu_->sys(), std::move(files), iommufd::WatchChoice::kAuto, positions);
+    if (opened) std::printf("events: %s\n", opened->watch().describe().c_str());
+    return opened;
   }
   SinkType sink() { return SinkType(*iommu_); }
 
