@@ -109,14 +109,23 @@ void EventTap::finish() {
 
 void EventTap::restart() {
   if (audit_ == nullptr) return;
+  // What was published and not read is nobody's loss: the queue ended with its reader.
+  for (guest::Observation& o : unread_) {
+    o.consumed = consumed_++;
+    audit_->observed(o);
+  }
+  voided_ += unread_.size();
+  audit_->finish();
   add(before_, audit_->counts());
   audit_ = nullptr;
+  unread_.clear();
   seen_.clear();
 }
 
 guest::FaultCounts EventTap::counts() const noexcept {
   guest::FaultCounts all = before_;
   if (audit_ != nullptr) add(all, audit_->counts());
+  all.delivered -= voided_;
   return all;
 }
 

@@ -36,8 +36,11 @@ class EventTap {
   /// Events produced and neither read nor known to be lost.
   [[nodiscard]] std::size_t pending() const noexcept { return audit_ ? audit_->pending() : 0; }
   [[nodiscard]] std::uint64_t overflows() const noexcept { return overflows_; }
-  /// Of the whole run. final: what was not read by now is lost.
+  /// Events in the queue that a reset made void.
+  [[nodiscard]] std::uint64_t voided() const noexcept { return voided_; }
+  /// Of the whole run: produced = delivered + voided() + lost, once finished.
   [[nodiscard]] guest::FaultCounts counts() const noexcept;
+  /// No event will be read any more: what was not read by now is lost.
   void finish();
 
  private:
@@ -59,6 +62,7 @@ class EventTap {
   std::deque<guest::Observation> unread_;  ///< in the queue, not passed by CONS
   std::vector<guest::Observation> seen_;
   std::uint64_t overflows_ = 0;
+  std::uint64_t voided_ = 0;
   guest::FaultCounts before_;  ///< of queues that are gone
 };
 

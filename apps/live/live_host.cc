@@ -219,6 +219,7 @@ json LiveHost::status() {
                       {"commands", to_json(commands_[g].counts())},
                       {"faults", to_json(events_[g]->counts())},
                       {"pending", events_[g]->pending()},
+                      {"voided", events_[g]->voided()},
                       {"overflows", events_[g]->overflows()},
                       {"ioctls", ioctls_before_[g] + ioctls[g]}});
   }
