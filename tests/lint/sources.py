@@ -14,7 +14,7 @@ import tree
 BSD = "SPDX-License-Identifier: BSD-3-Clause"
 DUAL = BSD + " OR GPL-2.0-only"
 # What a kernel module compiles too must be offered under the kernel's licence as well.
-DUAL_FOLDERS = ("kernel/model/", "kernel/module/")
+DUAL_FOLDERS = ("kernel/model/", "kernel/module/", "tests/vm/guest/module/")
 EITHER_FOLDERS = ("kernel/uapi/",)
 LONGEST = 400
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b|not implemented", re.IGNORECASE)

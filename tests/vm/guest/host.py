@@ -87,14 +87,14 @@ class Host:
 
 def prepare(kernel, tools, cache):
     """The guests' initramfs, made when a source of it has changed. Returns its path."""
-    sources = [HERE / "fl_dma.c", HERE / "map_benchmark.c", pathlib.Path(__file__)]
+    sources = [HERE / "module/fl_dma.c", HERE / "map_benchmark.c", pathlib.Path(__file__)]
     key = hashlib.sha256(str(kernel).encode() + b"".join(s.read_bytes() for s in sources))
     out = pathlib.Path(cache) / f"guest-initrd-{key.hexdigest()[:12]}"
     if out.exists():
         return out
     with tempfile.TemporaryDirectory(dir=cache) as work:
         work = pathlib.Path(work)
-        shutil.copy(HERE / "fl_dma.c", work)
+        shutil.copy(HERE / "module/fl_dma.c", work)
         (work / "Makefile").write_text("obj-m := fl_dma.o\n")
         source = (kernel / "source").read_text().strip()
         make = ["make", "-C", source, f"O={kernel / 'build'}", f"M={work}", "ARCH=arm64"]
