@@ -34,7 +34,7 @@ UNBIND = (
 # What the guest does in a round: checked DMA with faults, latencies, Linux's own benchmark in
 # several threads, and a device that is taken from its driver and given back.
 ROUND = (
-    f"echo dma 200 20 >{DEVICE}/run; cat {DEVICE}/result; "
+    f"echo dma 100 10 >{DEVICE}/run; cat {DEVICE}/result; "
     f"echo latency 5000 1 >{DEVICE}/run; cat {DEVICE}/result; "
     f"{BIND}; map_benchmark 4 1; {UNBIND}"
 )
@@ -56,12 +56,13 @@ def emulated(arguments, initrd, work, n=5000):
         line = guest.shell(f"echo latency {n} 1 >{DEVICE}/run; cat {DEVICE}/result").strip()
         for name in ("smmuv3_write_mmio", "smmuv3_read_mmio"):
             guest.qmp("trace-event-set-state", name=name, enable=True)
-        guest.shell(f"echo latency {n} 1 >{DEVICE}/run")
+        counted = guest.shell(f"echo latency {n} 1 >{DEVICE}/run; cat {DEVICE}/result")
         for name in ("smmuv3_write_mmio", "smmuv3_read_mmio"):
             guest.qmp("trace-event-set-state", name=name, enable=False)
         time.sleep(0.3)
         accesses = (work / "emulated.qemu.log").read_text(errors="replace")
-        return fields(line), len(re.findall(r"smmuv3_(?:write|read)_mmio", accesses)), n
+        n = int(fields(counted)["n"])
+        return fields(line), len(re.findall(r"smmuv3_(?:write|read)_mmio ", accesses)), n
     finally:
         guest.stop()
 

@@ -72,7 +72,7 @@ class Guest:
             }
         # Where engine and vCPUs share cores, the vCPUs give way: a late SYNC is waited for by them.
         command = [
-            *("nice", "-n", "5"),
+            *("nice", "-n", "2"),
             str(tools / "bin/qemu-system-aarch64"),
             *("-M", machine, "-object", ram, "-m", str(mem), *cpus, "-accel", "tcg,thread=multi"),
             *("-display", "none", "-monitor", "none", "-nic", "none"),
