@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Adds up what `meson test` left in build directories and prints `N passed, N failed, N skipped`.
 
-usage: tally.py [--skipped=N] BUILDDIR...
+usage: tally.py [--skipped=N] BUILDDIR|TAPFILE...
 
 A GoogleTest program counts by its cases (its XML result), one that prints TAP by its lines, any
 other test as one. A program that
@@ -43,6 +43,8 @@ def tap_cases(output):
 
 
 def tally(build):
+    if build.is_file():
+        return tap_cases(build.read_text())
     passed = failed = skipped = 0
     log = build / "meson-logs" / "testlog.json"
     for line in log.read_text().splitlines() if log.exists() else ():

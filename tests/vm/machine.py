@@ -100,35 +100,40 @@ def cases(lines):
     return list(seen.items())
 
 
-def tap(outcome, expected):
-    """TAP lines of a run: one per case, one more for each program that did not end well.
+def results(outcome, expected):
+    """(good, text, skipped) of each case, and of whatever else went wrong.
 
     expected  names of the programs that had to run
     """
-    results = []  # (good, text, skip)
+    out = []
     for name in expected:
         status = outcome.programs.get(name)
         found = cases(outcome.output.get(name, []))
         for case, verdict in found:
-            results.append((verdict != "FAILED", f"{name}: {case}", verdict == "SKIPPED"))
+            out.append((verdict != "FAILED", f"{name}: {case}", verdict == "SKIPPED"))
         failed = any(verdict == "FAILED" for _, verdict in found)
         if status is None:
-            results.append((False, f"{name}: did not end", False))
+            out.append((False, f"{name}: did not end", False))
         elif status != 0 and not failed:
-            results.append((False, f"{name}: exit status {status}", False))
+            out.append((False, f"{name}: exit status {status}", False))
         elif status == 0 and not found:
-            results.append((False, f"{name}: ran no test", False))
+            out.append((False, f"{name}: ran no test", False))
     for line in outcome.trouble:
-        results.append((False, f"kernel: {line}", False))
+        out.append((False, f"kernel: {line}", False))
     if outcome.timed_out:
-        results.append((False, "the machine was stopped: it hung", False))
+        out.append((False, "the machine was stopped: it hung", False))
     elif not outcome.done:
-        results.append((False, "the machine ended before everything had run", False))
+        out.append((False, "the machine ended before everything had run", False))
+    return out
+
+
+def tap(found):
+    """The TAP lines of results."""
     lines = [
-        f"{'ok' if good else 'not ok'} {n} - {text}{' # SKIP' if skip else ''}"
-        for n, (good, text, skip) in enumerate(results, start=1)
+        f"{'ok' if good else 'not ok'} {n} - {text}{' # SKIP' if skipped else ''}"
+        for n, (good, text, skipped) in enumerate(found, start=1)
     ]
-    return [*lines, f"1..{len(results)}"]
+    return [*lines, f"1..{len(found)}"]
 
 
 def say(text):

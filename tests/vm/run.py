@@ -9,6 +9,7 @@ Exit status 1 when anything failed.
 """
 
 import argparse
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -75,12 +76,18 @@ class Iommufd:
     def __init__(self, arguments):
         self._a = arguments
         self.programs = {
-            **({"vm_iommufd": (arguments.build / "tests/vm/vm_iommufd", [])} if (arguments.build / "tests/vm/vm_iommufd").exists() else {}),
+            "vm_iommufd": (arguments.build / "tests/vm/vm_iommufd", []),
             **{
-                name: (program, ["--gtest_brief=0"])
+                name: (program, [])
                 for name, program in meson_tests(arguments.build, {"unit", "seed"}).items()
             },
         }
+
+    def machines(self):
+        """The programs of each: those of this kernel, and those that any arm64 would do for."""
+        own = [n for n in self.programs if n == "vm_iommufd"]
+        others = [n for n in self.programs if n != "vm_iommufd"]
+        return [names for names in (own, others) if names]
 
     def libraries(self):
         s = self._a.sysroot
@@ -128,6 +135,9 @@ class Mock:
         self._a = arguments
         self.programs = {"vm_mock": (arguments.build / "tests/vm/vm_mock", [])}
 
+    def machines(self):
+        return [list(self.programs)]
+
     def libraries(self):
         return [
             pathlib.Path(d)
@@ -153,10 +163,11 @@ def _parents(path):
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
-def make_initrd(suite, arguments, path):
+def make_initrd(suite, arguments, names, path):
     image = initramfs.Initramfs(suite.libraries())
     image.add("bin/busybox", (arguments.tools / suite.busybox).read_bytes(), executable=True)
-    for name, (program, options) in suite.programs.items():
+    for name in names:
+        program, options = suite.programs[name]
         image.program(f"tests/{name}", program, suite.strip)
         if options:
             image.add(f"tests/{name}.arguments", " ".join(options).encode())
@@ -164,7 +175,7 @@ def make_initrd(suite, arguments, path):
         if source.is_file():
             image.add(f"source/{source.relative_to(ROOT)}", source.read_bytes())
     script = INIT.format(
-        console=suite.console, setup=suite.setup, programs=" ".join(suite.programs)
+        console=suite.console, setup=suite.setup, programs=" ".join(names)
     )
     image.add("init", script.encode(), executable=True)
     image.write(path, suite.before())
@@ -189,26 +200,34 @@ def main():
         }
     log = arguments.log or pathlib.Path(f"build/vm-{arguments.suite}.log")
     log.parent.mkdir(exist_ok=True)
-    kernel_log = log.with_suffix(".kernel.log")
-    kernel_log.write_text("")
 
     def echo(line):
-        if arguments.verbose or line.startswith(("vm: ", "[  FAILED", "[       OK", "| ")):
+        if arguments.verbose or line.startswith(("vm: begin", "[  FAILED", "| ")):
             print(line, flush=True)
 
-    with tempfile.TemporaryDirectory() as work:
-        initrd = pathlib.Path(work) / "initrd"
-        make_initrd(suite, arguments, initrd)
-        command = suite.command(arguments.kernel / "image", initrd, kernel_log)
-        outcome = machine.run(command, TIMEOUT_S, kernel_log, echo)
-    log.write_text("\n".join(outcome.lines) + "\n")
-    lines = machine.tap(outcome, suite.programs)
+    def run(number):
+        """One machine of the suite, with its share of the programs."""
+        names = suite.machines()[number]
+        console = log.with_suffix(f".{number}.log") if number else log
+        kernel_log = console.with_suffix(".kernel.log")
+        kernel_log.write_text("")
+        with tempfile.TemporaryDirectory() as work:
+            initrd = pathlib.Path(work) / "initrd"
+            make_initrd(suite, arguments, names, initrd)
+            command = suite.command(arguments.kernel / "image", initrd, kernel_log)
+            outcome = machine.run(command, TIMEOUT_S, kernel_log, echo)
+        console.write_text("\n".join(outcome.lines) + "\n")
+        machine.say(f"{' '.join(names)}: {outcome.seconds:.0f} s in the machine ({console})")
+        return machine.results(outcome, names)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = [r for part in pool.map(run, range(len(suite.machines()))) for r in part]
+    lines = machine.tap(results)
     if arguments.tap:
         arguments.tap.write_text("\n".join(lines) + "\n")
     for line in lines:
         if line.startswith("not ok"):
             print(line, flush=True)
-    machine.say(f"{arguments.suite}: {outcome.seconds:.0f} s in the machine; {log}, {kernel_log}")
     return 1 if any(line.startswith("not ok") for line in lines) else 0
 
 
