@@ -90,10 +90,9 @@ class MockKernel {
   }
   int page_request(std::uint32_t pasid, std::uint32_t group, std::uint32_t perm,
                    std::uint64_t addr) {
-    iommu_test_cmd c =
-        command(kTriggerIopf, 0,
-                {device_, pasid, group, perm, static_cast<std::uint32_t>(addr),
-                 static_cast<std::uint32_t>(addr >> 32U)});
+    iommu_test_cmd c = command(kTriggerIopf, 0,
+                               {device_, pasid, group, perm, static_cast<std::uint32_t>(addr),
+                                static_cast<std::uint32_t>(addr >> 32U)});
     return ioctl(kIommuTestCmd, &c);
   }
   int event() {
