@@ -93,7 +93,8 @@ class Guest:
             *("-kernel", str(image), "-initrd", str(initrd)),
             *("-append", f"console=ttyAMA0 loglevel=7 {append}"),
         ]
-        self._errors = open(work / f"{name}.qemu.log", "w+b")
+        self.said = work / f"{name}.qemu.log"
+        self._errors = open(self.said, "w+b")
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
