@@ -187,6 +187,11 @@ def main():
                 time.sleep(0.1)
             here = polled(guests[0])
             result = side.ask("finish")
+            late = sum(g.kernel_log().count("CMD_SYNC timeout") for g in guests)
+            if late:
+                result["findings"].append(
+                    f"{late} times a driver did not wait any longer (1 s) for its CMD_SYNC; this host "
+                    f"stalled for up to {result['host_stall_ns'] / 1e6:.0f} ms")
             clean = verdict(result, lines)
         finally:
             for g in guests:
