@@ -15,6 +15,7 @@ import time
 import device_tree
 
 _EVTQ_IRQ_CFG0, _GERROR_IRQ_CFG0 = 0xB0, 0x68
+_GERROR, _CMDQ_PROD, _INDEX = 0x60, 0x98, 0xFFFFF
 _REGISTER_BYTES = 0x20000
 
 
@@ -52,6 +53,8 @@ class Guest:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._carrier = None
+        self._held = False  # paused by who uses this object
+        self.pauses = 0  # by the dead-man switch
         self._work = work
         for kind in ("shell", "qtest", "qmp"):
             (work / f"{name}.{kind}").unlink(missing_ok=True)
@@ -121,6 +124,7 @@ class Guest:
             )
             self._carrier = threading.Thread(target=self._carry_interrupts, daemon=True)
             self._carrier.start()
+            threading.Thread(target=self._dead_man, daemon=True).start()
 
     def _carry_interrupts(self):
         """Eventfds to interrupts: the address is the guest's GICv2m frame, which is no memory. A
@@ -143,7 +147,35 @@ class Guest:
                     return
                 self.messages += 1
 
+    def _dead_man(self):
+        """Linux goes on after 1 s as if its CMD_SYNC had been done: when CONS does not move for
+        300 ms though something is in the queue, the vCPUs and their clock pause until it does."""
+        last, since, paused = None, time.monotonic(), False
+        while not self._stop.wait(0.02):
+            gerror, gerrorn = struct.unpack_from("<II", self._page, _GERROR)
+            prod, cons = struct.unpack_from("<II", self._page, _CMDQ_PROD)
+            # In the error state it is the engine that waits for the driver.
+            waits = (prod ^ cons) & _INDEX and not (gerror ^ gerrorn) & 1
+            try:
+                if cons != last or not waits:
+                    last, since = cons, time.monotonic()
+                    if paused:
+                        paused = False
+                        if not self._held:
+                            self._qmp_call("cont")
+                elif not paused and not self._held and time.monotonic() - since > 0.3:
+                    self._qmp_call("stop")
+                    paused = True
+                    self.pauses += 1
+            except (Gone, OSError, ValueError):
+                return
+
     def qmp(self, execute, **arguments):
+        if execute in ("stop", "cont"):
+            self._held = execute == "stop"
+        return self._qmp_call(execute, **arguments)
+
+    def _qmp_call(self, execute, **arguments):
         with self._lock:
             self._qmp_file.write(json.dumps({"execute": execute, "arguments": arguments}).encode())
             self._qmp_file.flush()
