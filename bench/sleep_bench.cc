@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bench/support/event_duty.h"
+#include "bench/support/floor.h"
 #include "bench/support/guest.h"
 #include "bench/support/soft_rig.h"
 #include "engine/event_duty.h"
