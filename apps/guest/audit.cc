@@ -108,6 +108,18 @@ Verdict Audit::finish(Nanos now) {
   }
   find(f, v.guests.event_depth, "events stood in a queue and no interrupt had the guest read them");
   find(f, v.faults.misdelivered, "events reached a guest that no device of it raised so");
+  for (const auto& side : sides_) {
+    const FirstStranger& s = side->audit.first_stranger();
+    if (!s.found) continue;
+    std::array<char, 160> text{};
+    std::snprintf(
+        text.data(), text.size(),
+        "%s: the first of them, after event %llu: %016llx %016llx %016llx %016llx",
+        side->guest->name().c_str(), static_cast<unsigned long long>(s.consumed),
+        static_cast<unsigned long long>(s.words[0]), static_cast<unsigned long long>(s.words[1]),
+        static_cast<unsigned long long>(s.words[2]), static_cast<unsigned long long>(s.words[3]));
+    f.emplace_back(text.data());
+  }
   find(f, v.faults.duplicated, "faults were delivered twice");
   find(f, v.guests.dma_stale, "accesses used a translation that a completed CMD_SYNC had removed");
   find(f, v.guests.dma_wrong,

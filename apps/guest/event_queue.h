@@ -32,13 +32,16 @@ class EventQueue {
   /// The handler: read events until the queue is empty or `budget` is used up; acknowledge an
   /// overflow when it is empty, as Linux does.
   ///
+  /// Observations carry the moment after the read of PROD that showed them: what the kernel noted
+  /// before that moment may still be on its way to the audit, what it noted later came later.
+  ///
   /// on_event  called with each Observation of kind kEvent
   /// returns   events read; == budget: there may be more
   template <class OnEvent>
-  std::size_t handle(Nanos now, std::size_t budget, OnEvent&& on_event) noexcept {
+  std::size_t handle(std::size_t budget, OnEvent&& on_event) noexcept {
     std::size_t n = 0;
     Observation o;
-    while (n < budget && next(now, o)) {
+    while (n < budget && next(o)) {
       on_event(static_cast<const Observation&>(o));
       ++n;
     }
@@ -53,8 +56,8 @@ class EventQueue {
   [[nodiscard]] std::uint64_t violations() const noexcept { return violations_; }
 
  private:
-  bool next(Nanos now, Observation& out) noexcept;
-  bool refill(Nanos now) noexcept;
+  bool next(Observation& out) noexcept;
+  bool refill() noexcept;
 
   GuestMemory& memory_;
   Registers registers_;
@@ -62,6 +65,7 @@ class EventQueue {
   ObservationQueue& sink_;
   Gpa base_;
   std::uint32_t prod_ = 0;  ///< as last read
+  Nanos prod_at_ = 0;       ///< right after that
   std::uint32_t cons_ = 0;  ///< index and wrap
   std::uint32_t ack_ = 0;   ///< OVACKFLG as last written
   std::uint64_t consumed_ = 0;

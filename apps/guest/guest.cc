@@ -133,7 +133,7 @@ std::size_t Guest::interrupts(Nanos now) {
   if (raised) ++interrupts_;
   if (!raised && !more_events_) return work;
   EventQueue& events = driver_.events();
-  const std::size_t n = events.handle(now, kEventBudget, [&](const Observation& o) {
+  const std::size_t n = events.handle(kEventBudget, [&](const Observation& o) {
     const auto sid = static_cast<std::uint32_t>(o.words[0] >> 32);
     for (auto& w : workloads_) {
       if (w->sid().value == sid) w->event_read(now);

@@ -151,6 +151,9 @@ bool GuestAudit::judge(const Observation& o, Nanos now, bool final) {
   const bool again = std::any_of(device->delivered.rbegin(), device->delivered.rend(),
                                  [&](const Expected& e) { return same(e, o.words); });
   ++(again ? counts_.duplicated : counts_.misdelivered);
+  if (!again && !first_stranger_.found) {
+    first_stranger_ = {true, o.consumed, {o.words[0], o.words[1], o.words[2], o.words[3]}};
+  }
   return true;
 }
 

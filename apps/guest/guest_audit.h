@@ -26,6 +26,13 @@ struct FaultCounts {
   std::uint64_t dropped = 0;        ///< of those produced: the kernel's queue was full
 };
 
+/// The first event that no ledger entry explains, for the operator.
+struct FirstStranger {
+  bool found = false;
+  std::uint64_t consumed = 0;  ///< events that the guest had read before it
+  std::uint64_t words[4] = {};
+};
+
 /// Where the first silent loss was found, for the operator.
 struct FirstLoss {
   std::uint64_t faults = 0;  ///< how many were missing there; 0: there was none
@@ -88,6 +95,7 @@ class GuestAudit {
 
   [[nodiscard]] const FaultCounts& counts() const noexcept { return counts_; }
   [[nodiscard]] const FirstLoss& first_loss() const noexcept { return first_loss_; }
+  [[nodiscard]] const FirstStranger& first_stranger() const noexcept { return first_stranger_; }
   /// From the kernel's stamp to the guest's reading it, ns.
   [[nodiscard]] const Histogram& latency() const noexcept { return latency_; }
   /// Events produced and neither read nor known to be lost.
@@ -126,6 +134,7 @@ class GuestAudit {
   std::deque<Observation> waiting_;
   FaultCounts counts_;
   FirstLoss first_loss_;
+  FirstStranger first_stranger_;
   Histogram latency_;
 };
 

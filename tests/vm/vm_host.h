@@ -174,7 +174,7 @@ class Host {
 
   /// Read the guest's event queue as its interrupt handler does.
   void read_events() {
-    driver->events().handle(0, 1U << 12U, [](const guest::Observation&) {});
+    driver->events().handle(1U << 12U, [](const guest::Observation&) {});
     guest::Observation o;
     while (seen_.pop(o)) {
       if (o.kind == guest::Observation::Kind::kEvent) events.push_back(o);

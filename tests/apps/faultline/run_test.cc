@@ -162,7 +162,8 @@ TEST(Run, WritesTheResultAsJson) {
     return all;
   };
   EXPECT_EQ(keys(json),
-            "seconds policy abi guests devices shards faults commands syncs syncs_completed ioctls "
+            "seconds policy abi guests devices shards duties_moved faults commands syncs "
+            "syncs_completed ioctls "
             "ioctls_per_sync merge stale_dma latency_ns ");
   EXPECT_GT(json["merge"]["operations"], 0);
   EXPECT_GE(json["merge"]["operations"], json["merge"]["planned"]);
