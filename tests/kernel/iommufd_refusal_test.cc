@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -73,7 +74,9 @@ TEST(IommufdRefusal, WhatOperatorsMeetIsExplained) {
 
 class Sysfs : public ::testing::Test {
  protected:
-  Sysfs() : root_(std::filesystem::path(::testing::TempDir()) / "iommufd-sysfs") {
+  Sysfs()
+      : root_(std::filesystem::path(::testing::TempDir()) /
+              ("iommufd-sysfs-" + std::to_string(::getpid()))) {
     std::filesystem::remove_all(root_);
     std::filesystem::create_directories(device());
   }
