@@ -29,6 +29,8 @@ bool sound(const std::uint8_t* raw) {
 }
 
 void check_event(const FaultRecord& record, std::uint32_t sid) {
+  const viommu::Event stalled = viommu::stalled_event(record, StreamId{sid});
+  hold(stalled.word[0] >> 32 == sid, "the host's StreamID reaches the guest with a page request");
   viommu::Event event;
   viommu::TranscodeCounts counts;
   const bool made = viommu::transcode(record, StreamId{sid}, event, counts);
