@@ -91,29 +91,8 @@ class IommufdWiring {
   std::unique_ptr<iommufd::GuestIommu<Sys>> iommu_;
 };
 
-/// As HostSide, on mainline's iommufd.
+/// The host's side of all guests of a run, on mainline's iommufd.
 template <Syscalls Sys>
-struct IommufdSide {
-  using Wires = IommufdWiring<Sys>;
-
-  std::vector<vfio::Mapping<Sys>> memories;
-  std::vector<std::unique_ptr<Wires>> wirings;
-  std::vector<engine::Journal> journals;
-
-  static Result<IommufdSide> make(Sys& sys, HostGuest& host, engine::PolicyKind policy) {
-    IommufdSide side;
-    if (auto ok = make_descriptors(host); !ok) return tl::unexpected(ok.error());
-    auto memory = Wiring<Sys>::map_memory(sys, host);
-    if (!memory) return tl::unexpected(memory.error());
-    side.memories.push_back(std::move(*memory));
-    auto wiring = Wires::open(sys, host);
-    if (!wiring) return tl::unexpected(wiring.error());
-    side.wirings.push_back(std::move(*wiring));
-    auto journal = engine::create_journal(spec_of(host, policy));
-    if (!journal) return tl::unexpected(journal.error());
-    side.journals.push_back(std::move(*journal));
-    return side;
-  }
-};
+using IommufdSide = HostSide<Sys, IommufdWiring<Sys>>;
 
 }  // namespace faultline

@@ -109,7 +109,7 @@ Result<int> run_iommufd(const RunOptions& options, const guest::Trace& trace,
   Result<int> status = fail(0, "");
   {
     LinuxSys sys;
-    auto side = IommufdSide<LinuxSys>::make(sys, hosts[0], choices.policy);
+    auto side = IommufdSide<LinuxSys>::make(sys, hosts, choices.policy);
     if (side) {
       auto& iommu = side->wirings[0]->iommu();
       for (std::size_t i = 0; i < iommu.size(); ++i) {

@@ -135,13 +135,14 @@ class Wiring {
 
 /// Everything of the host's side that outlives an engine, index = guest.
 ///
-/// Sys   must outlive this object
-template <Syscalls Sys>
+/// Sys    must outlive this object
+/// Wired  how a guest's devices hang on the kernel: Wiring or IommufdWiring
+template <Syscalls Sys, class Wired = Wiring<Sys>>
 struct HostSide {
-  using Wires = Wiring<Sys>;
+  using Wires = Wired;
 
   std::vector<vfio::Mapping<Sys>> memories;
-  std::vector<std::unique_ptr<Wiring<Sys>>> wirings;
+  std::vector<std::unique_ptr<Wires>> wirings;
   std::vector<engine::Journal> journals;
 
   /// Memory, interrupts, devices and a fresh journal for each guest.
@@ -154,7 +155,7 @@ struct HostSide {
       auto memory = Wiring<Sys>::map_memory(sys, host);
       if (!memory) return tl::unexpected(memory.error());
       side.memories.push_back(std::move(*memory));
-      auto wiring = Wiring<Sys>::open(sys, host);
+      auto wiring = Wires::open(sys, host);
       if (!wiring) return tl::unexpected(wiring.error());
       side.wirings.push_back(std::move(*wiring));
       auto journal = engine::create_journal(spec_of(host, policy));
