@@ -6,8 +6,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <span>
 
 namespace faultline::engine {
 
@@ -47,12 +49,26 @@ void Sleeper::wake() noexcept {
   [[maybe_unused]] const ssize_t n = ::write(own_, &one, sizeof one);
 }
 
-Woken Sleeper::sleep(Nanos limit) noexcept {
+namespace {
+
+// Linux before 5.11 and user-mode emulators have no epoll_pwait2: there the limit is rounded up to
+// a millisecond.
+int wait_for(int epoll, std::span<epoll_event> events, Nanos limit) noexcept {
   constexpr Nanos kSecond = 1'000'000'000;
+  constexpr Nanos kMilli = 1'000'000;
   const timespec time{static_cast<time_t>(limit / kSecond), static_cast<long>(limit % kSecond)};
+  const int room = static_cast<int>(events.size());
+  const int n = ::epoll_pwait2(epoll, events.data(), room, &time, nullptr);
+  if (n >= 0 || errno != ENOSYS) return n;
+  const Nanos millis = std::min<Nanos>((limit + kMilli - 1) / kMilli, 1'000'000);
+  return ::epoll_wait(epoll, events.data(), room, static_cast<int>(millis));
+}
+
+}  // namespace
+
+Woken Sleeper::sleep(Nanos limit) noexcept {
   std::array<epoll_event, 4> events{};
-  const int n =
-      ::epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &time, nullptr);
+  const int n = wait_for(epoll_, events, limit);
   for (int i = 0; i < n; ++i) {
     if (events[static_cast<std::size_t>(i)].data.fd != own_) continue;
     std::uint64_t count = 0;
