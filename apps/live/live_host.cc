@@ -119,17 +119,19 @@ Result<void> LiveHost::start_engine() {
 }
 
 Result<void> LiveHost::introduce() {
+  const auto plan = make_plan(hosts_, choices_);  // the engine's own, of the same machine
+  if (!plan) return tl::unexpected(plan.error());
+  json polling = json::array();
+  for (const engine::ShardPlan& shard : plan->shards) polling.push_back(shard.cpu);
   for (std::size_t g = 0; g < hosts_.size(); ++g) {
     const HostGuest& host = hosts_[g];
     std::vector<int> fds = {host.memfd, host.evtq_eventfd, host.gerror_eventfd};
     for (unsigned i = 0; i < options_.devices; ++i) {
       fds.push_back(kernel_->view().bar_fd(first_device(g) + i));
     }
-    const json message = {{"guest", g},
-                          {"bytes", host.bytes},
-                          {"registers", host.registers().value},
-                          {"slot", kFirstSlot},
-                          {"devices", options_.devices}};
+    const json message = {
+        {"guest", g},         {"bytes", host.bytes},         {"registers", host.registers().value},
+        {"slot", kFirstSlot}, {"devices", options_.devices}, {"polling_cpus", polling}};
     if (auto ok = send(options_.control, message, fds); !ok) return ok;
   }
   return {};

@@ -34,9 +34,10 @@ struct LiveOptions {
 /// The host's side of guests whose vCPUs run in a VMM of their own: their memory, the software
 /// kernel with their devices, engines in processes of their own, and the audit by bystanders.
 ///
-/// The VMM is told of each guest in one message {guest, bytes, registers, devices} with the
-/// descriptors of its memory, its two interrupts and its devices' BARs. Then it asks, one JSON
-/// object per message, and is answered:
+/// The VMM is told of each guest in one message {guest, bytes, registers, slot, devices,
+/// polling_cpus: where the engine polls, so that vCPUs can be kept off} with the descriptors of its
+/// memory, its two interrupts and its devices' BARs. Then it asks, one JSON object per message, and
+/// is answered:
 ///
 ///   status                  counters of everything
 ///   kill n                  SIGKILL the engine n times, at random moments

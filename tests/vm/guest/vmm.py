@@ -74,7 +74,11 @@ class Guest:
                 for n, fd in zip(slots, fds[3:])
             }
         # Where engine and vCPUs share cores, the vCPUs give way: a late SYNC is waited for by them.
+        # Where they need not share, they do not.
+        cpus_left = os.sched_getaffinity(0) - set((about or {}).get("polling_cpus", ()))
+        apart = ["taskset", "-c", ",".join(map(str, sorted(cpus_left)))] if cpus_left else []
         command = [
+            *apart,
             *("nice", "-n", "2"),
             str(tools / "bin/qemu-system-aarch64"),
             *("-M", machine, "-object", ram, "-m", str(mem), *cpus, "-accel", "tcg,thread=multi"),
