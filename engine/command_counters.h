@@ -21,6 +21,7 @@ struct alignas(kCacheLine) CommandCounters {
   std::uint64_t ioctls = 0;            ///< of the submissions
   std::uint64_t host_syncs = 0;        ///< CMD_SYNCs which that cost the host
   std::uint64_t attaches = 0;          ///< stage-1 changes that took effect
+  std::uint64_t retried_attaches = 0;  ///< the host was short of something and was asked again
   std::uint64_t refused_attaches = 0;  ///< the kernel refused the guest's stage 1: device aborts
   std::uint64_t failed_attaches = 0;   ///< not even abort could be set
   std::uint64_t illegal = 0;           ///< CERROR_ILL raised

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 
 namespace faultline::engine {
 namespace {
@@ -10,6 +11,11 @@ namespace {
 // Context descriptors looked at when a table is bound or all of them are invalidated: a guest may
 // claim 2^20, and a round must end. Others become known with their CFGI_CD.
 constexpr std::size_t kContextBudget = 256;
+
+// The host's trouble, which may have passed; anything else is about what was asked for.
+constexpr bool transient(int error) noexcept {
+  return error == ENOMEM || error == EINTR || error == EAGAIN || error == EBUSY;
+}
 
 constexpr DeviceSet bit(std::size_t device) noexcept {
   return DeviceSet{1} << device;
@@ -127,6 +133,7 @@ std::size_t Stage1Control::advance() noexcept {
     pending_ &= pending_ - 1;
     const Stage1Config config = wanted(device);
     if ((known_ & bit(device)) != 0 && config == bound_[device]) continue;
+    again_ = true;
     post(device, config);
     if (steps_->stopped()) return work;
   }
@@ -155,12 +162,19 @@ void Stage1Control::finish(const Stage1Done& done) noexcept {
     (void)(*steps_)(JournalStep::kAttachJournalled);
     return;
   }
+  if (again_ && transient(done.result.error)) {
+    again_ = false;
+    tally(counters_->retried_attaches);
+    post(device, Stage1Config{job_.config});
+    return;
+  }
   if (job_.config.mode == Stage1Config::Mode::kAbort) {
     tally(counters_->failed_attaches);
     failed_ = true;
     return;
   }
   tally(counters_->refused_attaches);
+  again_ = true;
   post(device, Stage1Config{});
 }
 

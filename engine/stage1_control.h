@@ -110,6 +110,7 @@ class Stage1Control {
   bool gbpa_abort_ = false;
   bool in_flight_ = false;
   bool queued_ = false;
+  bool again_ = false;  ///< the job is to be tried once more, should the host be short of something
   viommu::StreamTable table_;
 
   std::size_t count_;

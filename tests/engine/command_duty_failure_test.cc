@@ -69,6 +69,33 @@ TEST(CommandDuty, BlocksTheDevicesWhenEvenTheResyncFails) {
   EXPECT_EQ(world.kernel.attaches[1].second.mode, Stage1Config::Mode::kTranslate);
 }
 
+TEST(CommandDuty, AsksOnceMoreForAStage1WhenTheHostWasShortOfSomething) {
+  World world;
+  Batching engine(world);
+  ASSERT_TRUE(engine.probe());
+  unsigned refusals = 1;
+  world.kernel.refusal = ENOMEM;
+  world.kernel.refuse_stage1 = [&](std::uint32_t, const Stage1Config&) {
+    return refusals != 0 && refusals-- != 0;
+  };
+  world.write_ste(0, 5);
+  world.queue({cfgi_ste(World::sid(0)), sync()});
+  ASSERT_TRUE(engine.drained());
+  EXPECT_EQ(world.kernel.attaches.back().second.mode, Stage1Config::Mode::kTranslate);
+  EXPECT_EQ(engine.duty().counters().retried_attaches, 1U);
+  EXPECT_EQ(engine.duty().counters().refused_attaches, 0U);
+
+  // Still short of it: the device aborts, and the guest goes on.
+  refusals = 2;
+  world.write_bypass_ste(0);
+  world.queue({cfgi_ste(World::sid(0)), sync()});
+  ASSERT_TRUE(engine.drained());
+  EXPECT_EQ(world.kernel.attaches.back().second.mode, Stage1Config::Mode::kAbort);
+  EXPECT_EQ(engine.duty().counters().retried_attaches, 2U);
+  EXPECT_EQ(engine.duty().counters().refused_attaches, 1U);
+  EXPECT_EQ(world.cons_error(), 0U);
+}
+
 TEST(CommandDuty, TouchesNothingOnceGuestMemoryIsGone) {
 #ifdef FAULTLINE_TSAN
   GTEST_SKIP() << "the thread sanitizer deadlocks when an atomic store of its own takes a SIGBUS";

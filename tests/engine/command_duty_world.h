@@ -36,6 +36,7 @@ struct FakeKernel {
   std::vector<std::pair<std::size_t, std::uint16_t>> asids;
   std::function<bool(std::size_t call)> fail_submit;  ///< call = how many came before
   std::function<bool(std::uint32_t device, const Stage1Config&)> refuse_stage1;
+  int refusal = EINVAL;  ///< what it says then
   std::function<void(std::span<const Operation>)> on_submit;
   std::function<bool(std::span<const Operation>)> atc_timeout;  ///< a device does not answer
   std::size_t calls = 0;
@@ -72,7 +73,9 @@ struct FakeSink {
   }
   SubmitResult set_stage1(std::size_t device, const Stage1Config& config) noexcept {
     const auto i = static_cast<std::uint32_t>(device);
-    if (kernel->refuse_stage1 && kernel->refuse_stage1(i, config)) return {EINVAL, 1, 0};
+    if (kernel->refuse_stage1 && kernel->refuse_stage1(i, config)) {
+      return {kernel->refusal, 1, 0};
+    }
     ++kernel->attach_calls;
     if (kernel->record) kernel->attaches.emplace_back(i, config);
     return {0, 1, 0};

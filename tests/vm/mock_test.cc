@@ -2,6 +2,7 @@
 // The backend on the kernel's own mock devices: what no emulated SMMU can do.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,13 +10,16 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "kernel/base/clock.h"
 #include "kernel/iommufd/event_record.h"
 #include "kernel/iommufd/fault_queue.h"
+#include "kernel/iommufd/sources.h"
+#include "tests/vm/failing_sys.h"
 #include "tests/vm/mock_kernel.h"
 
 namespace faultline::vm {
@@ -59,6 +63,57 @@ TEST(MockFaultQueue, PageRequestsAreReadExactlyAndOneBadAnswerBlocksNobody) {
   EXPECT_FALSE(queue.refill(dry));
   EXPECT_TRUE(dry) << "an empty queue is no error";
   EXPECT_EQ(queue.stats().read_failed, 0U);
+}
+
+TEST(MockFaultQueue, AnyCallMayFailAndEveryRequestIsAnsweredOnce) {
+  LinuxSys sys;
+  MockKernel kernel(sys);
+  ASSERT_TRUE(kernel.ready());
+  auto file = kernel.iommufd().alloc_fault_queue("mock");
+  ASSERT_TRUE(file) << file.error().message();
+  ASSERT_NE(kernel.attach_nested(file->object.id()), 0U);
+  const int no_events = eventfd(0, EFD_NONBLOCK);
+  ASSERT_GE(no_events, 0);
+  constexpr std::uint32_t kRequests = 5;
+  unsigned nth = 1;
+  for (;; ++nth) {
+    ASSERT_LT(nth, 100U);
+    SCOPED_TRACE("call " + std::to_string(nth));
+    FailingSys failing;
+    failing.fail(nth);
+    auto sources = iommufd::EventSources<FailingSys>::open(
+        failing, {.devices = {{StreamId{0x42}, kernel.device()}},
+                  .veventq = no_events,
+                  .fault_queue = file->fd.get()});
+    ASSERT_TRUE(sources) << "without a ring it reads";
+    for (std::uint32_t i = 0; i < kRequests; ++i) {
+      ASSERT_EQ(kernel.page_request(0, i, uapi::kIommuPgfaultPermRead, 0x1'0000 + 0x1000 * i), 0);
+    }
+    std::vector<PageAnswer> open;
+    std::set<std::uint64_t> pages;
+    std::size_t answered = 0;
+    const Nanos limit = monotonic_ns() + 60'000'000'000;
+    while (answered < kRequests && monotonic_ns() < limit) {
+      sources->housekeeping(monotonic_ns());
+      std::array<FaultRecord, 8> records;
+      const std::size_t n = sources->poll(0, records);
+      for (std::size_t i = 0; i < n; ++i) {
+        EXPECT_TRUE(pages.insert(records[i].addr).second) << "nothing twice";
+        open.push_back({records[i].cookie, true});
+      }
+      answered += sources->answer(open);
+      // The kernel forgets those that it took, so all may be tried again.
+    }
+    EXPECT_EQ(pages.size(), kRequests);
+    EXPECT_EQ(answered, kRequests);
+    const bool failed = failing.failed();
+    failing.fail(0);
+    EXPECT_EQ(sources->answer(open), 0U) << "each was answered";
+    if (!failed) break;
+  }
+  close(no_events);
+  EXPECT_GE(nth, 3U);
+  std::printf("| %u calls failed one by one while page requests were served\n", nth - 1);
 }
 
 TEST(MockVeventq, WhatDoesNotFitIsCountedExactlyByTheSequence) {
@@ -130,12 +185,6 @@ TEST(MockInvalidate, ARefusedEntryEndsTheArrayThere) {
     EXPECT_EQ(kernel.ioctl(uapi::kIommuHwptInvalidate, &i), bad < 64 ? -EOPNOTSUPP : 0);
     EXPECT_EQ(i.entry_num, bad) << "here the count is true; that of the SMMUv3 driver is not";
   }
-}
-
-std::size_t open_files() {
-  std::size_t n = 0;
-  for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator("/proc/self/fd")) ++n;
-  return n;
 }
 
 /// The control path up to a fault queue. returns  the refusal; empty: none
