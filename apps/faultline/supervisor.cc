@@ -87,7 +87,7 @@ void Supervisor::kill_no_more() {
 }
 
 bool Supervisor::finished() const noexcept {
-  return last_life() && due_ != 0;
+  return last_life() && serving();
 }
 
 std::vector<std::uint64_t> Supervisor::ioctls() const {
