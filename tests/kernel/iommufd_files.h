@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -55,6 +56,15 @@ class EventFiles {
   void request(std::vector<Page> pages) {
     pages.back().flags |= uapi::kIommuPgfaultFlagsLastPage;
     groups.push_back(std::move(pages));
+  }
+
+  /// The device of an open request is gone, and with it the request: its cookie is free again.
+  /// returns  whether there was one
+  bool forget(std::size_t which) {
+    if (open_cookies.empty()) return false;
+    open_cookies.erase(
+        std::next(open_cookies.begin(), static_cast<std::ptrdiff_t>(which % open_cookies.size())));
+    return true;
   }
 
   // The calls.
