@@ -93,6 +93,10 @@ class Sources(unittest.TestCase):
     def test_long_files_are_warned_about(self):
         self.assertTrue(sources.check("engine/x.h", self.BSD * 401)[1])
 
+    def test_strays_at_the_root_are_rejected(self):
+        self.assertTrue(sources.strays(["fl", "left_amd64.deb"]))
+        self.assertFalse(sources.strays(["fl", ".gitignore", "engine"]))
+
     def test_leftovers_are_rejected(self):
         self.assertTrue(sources.check("engine/x.h", self.BSD + "// TO" + "DO: later\n")[0])
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Licence line, length and leftovers of every source.
+"""Licence line, length and leftovers of every source; strays at the root.
 
 usage: sources.py [ROOT]
 """
@@ -18,6 +18,9 @@ DUAL_FOLDERS = ("kernel/model/", "kernel/module/", "tests/vm/guest/module/")
 EITHER_FOLDERS = ("kernel/uapi/",)
 LONGEST = 400
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b|not implemented", re.IGNORECASE)
+# At the root, besides what begins with a dot and what ./fl makes.
+TOP = {*tree.FOLDERS, "doc", "build", "meson.build", "meson_options.txt", "fl"}
+TOP |= {"README.md", "CONTRIBUTING.md", "LICENSE"}
 LEFTOVER_FREE = ("kernel/", "engine/", "apps/", "config/", "bench/")
 
 
@@ -41,10 +44,16 @@ def check(path, text):
     return problems, warnings
 
 
+def strays(names):
+    """Problems with what lies at the root; names are without their path."""
+    return [f"{name}: does not belong at the root" for name in sorted(names)
+            if name not in TOP and not name.startswith(".")]
+
+
 def main(arguments):
     root = pathlib.Path(arguments[0]) if arguments else tree.ROOT
     kinds = frozenset(tree.CODE | tree.SCRIPTS | {"meson.build"})
-    problems = []
+    problems = strays(path.name for path in root.iterdir())
     for source in tree.sources(root, kinds):
         bad, warnings = check(source.relative_to(root).as_posix(), source.read_text(errors="replace"))
         problems += bad
