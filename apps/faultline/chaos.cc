@@ -2,7 +2,6 @@
 #include "apps/faultline/chaos.h"
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <cstdio>
 #include <memory>
@@ -76,13 +75,6 @@ Result<int> run_chaos(const RunOptions& options, const guest::Trace& trace,
   Supervisor supervisor(options, describe((*process)->socket(), choices, hosts, *kept),
                         kept->journals);
   if (auto ok = supervisor.begin(); !ok) return tl::unexpected(ok.error());
-  // The first engine resets the registers of the guests that it takes on: a guest is not switched
-  // on before, or some of what its driver writes is gone.
-  while (!supervisor.serving() && !interrupted()) {
-    if (auto ok = supervisor.turn(); !ok) return tl::unexpected(ok.error());
-    const timespec nap{0, 1'000'000};
-    ::nanosleep(&nap, nullptr);
-  }
   session.start();
   const Session::Ioctls ioctls = [&] { return supervisor.ioctls(); };
   // To the last kill, or to Ctrl-C; in both cases until an engine serves that is left alone.

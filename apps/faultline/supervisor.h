@@ -29,7 +29,8 @@ class Supervisor {
   Supervisor(const RunOptions& options, Description description,
              std::vector<engine::Journal>& journals);
 
-  /// Start the first engine; the guests may be started once it is serving().
+  /// Start the first engine and wait until it serves; the guests may be started then.
+  /// errors   it does not start, or ends by itself
   Result<void> begin();
 
   /// Kill, notice deaths, start. errors   an engine that ended by itself, or did not start
@@ -45,9 +46,6 @@ class Supervisor {
 
   /// Leave out the kills that are still to come.
   void kill_no_more();
-
-  /// The engine at work has taken all guests on, as of the last turn().
-  [[nodiscard]] bool serving() const noexcept { return due_ != 0; }
 
   /// All kills have been made and the last engine serves.
   [[nodiscard]] bool finished() const noexcept;
