@@ -68,7 +68,7 @@ TEST(IommufdFailures, OfAnyCallWhileItServesLoseNothingAndKeepNothingStale) {
     return so();
   };
   unsigned nth = 1;
-  unsigned restarts = 0;
+  unsigned failures = 0;
   for (;; ++nth) {
     ASSERT_LT(nth, 500U);
     SCOPED_TRACE("call " + std::to_string(nth));
@@ -105,11 +105,11 @@ TEST(IommufdFailures, OfAnyCallWhileItServesLoseNothingAndKeepNothingStale) {
       EXPECT_EQ(host.events.back().words[2], nowhere.value);
     }
     if (!failed) break;
-    ++restarts;
+    ++failures;
   }
-  EXPECT_GE(restarts, 4U) << "a read, an array, a table, its attachment";
+  EXPECT_GE(failures, 4U) << "a read, an array, a table, its attachment";
   std::printf("| %u calls failed one by one while it served, nothing was lost or stale\n",
-              restarts);
+              failures);
 }
 
 }  // namespace

@@ -119,6 +119,7 @@ TEST(IommufdFaults, AFullGuestQueueIsShownAndWhatFoundNoRoomIsCounted) {
   const std::size_t first = world.host.overflows;
   EXPECT_GE(first, 1U);
   EXPECT_LE(first, 2U);
+  EXPECT_EQ(first, world.engine->events().counters().overflows);
 
   // Acknowledged, the queue works on and the next loss is shown anew.
   world.dma({{.device = 1, .iova = Iova{0x6000'0000}, .bytes = 64}});
@@ -130,6 +131,7 @@ TEST(IommufdFaults, AFullGuestQueueIsShownAndWhatFoundNoRoomIsCounted) {
   EXPECT_EQ(world.host.events.size(), 8U);
   EXPECT_GE(world.host.overflows, first + 1);
   EXPECT_LE(world.host.overflows, first + 2);
+  EXPECT_EQ(world.host.overflows, world.engine->events().counters().overflows);
 }
 
 TEST(IommufdFaults, WhatTheKernelsQueueLosesIsCountedExactlyAndShown) {

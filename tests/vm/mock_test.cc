@@ -11,8 +11,10 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernel/base/clock.h"
@@ -25,13 +27,22 @@
 namespace faultline::vm {
 namespace {
 
-TEST(MockFaultQueue, PageRequestsAreReadExactlyAndOneBadAnswerBlocksNobody) {
+/// A mock device whose page requests come to a fault queue.
+struct MockFaultQueue : ::testing::Test {
+  void SetUp() override {
+    ASSERT_TRUE(kernel.ready());
+    auto made = kernel.iommufd().alloc_fault_queue("mock");
+    ASSERT_TRUE(made) << made.error().message();
+    file.emplace(std::move(*made));
+    ASSERT_NE(kernel.attach_nested(file->object.id()), 0U);
+  }
+
   LinuxSys sys;
-  MockKernel kernel(sys);
-  ASSERT_TRUE(kernel.ready());
-  auto file = kernel.iommufd().alloc_fault_queue("mock");
-  ASSERT_TRUE(file) << file.error().message();
-  ASSERT_NE(kernel.attach_nested(file->object.id()), 0U);
+  MockKernel kernel{sys};
+  std::optional<iommufd::QueueObject<LinuxSys>> file;
+};
+
+TEST_F(MockFaultQueue, PageRequestsAreReadExactlyAndOneBadAnswerBlocksNobody) {
   iommufd::FaultQueue<LinuxSys> queue(sys, file->fd.get(), {kernel.device()});
   constexpr std::uint32_t kRequests = 20;
   for (std::uint32_t i = 0; i < kRequests; ++i) {
@@ -65,13 +76,7 @@ TEST(MockFaultQueue, PageRequestsAreReadExactlyAndOneBadAnswerBlocksNobody) {
   EXPECT_EQ(queue.stats().read_failed, 0U);
 }
 
-TEST(MockFaultQueue, AnyCallMayFailAndEveryRequestIsAnsweredOnce) {
-  LinuxSys sys;
-  MockKernel kernel(sys);
-  ASSERT_TRUE(kernel.ready());
-  auto file = kernel.iommufd().alloc_fault_queue("mock");
-  ASSERT_TRUE(file) << file.error().message();
-  ASSERT_NE(kernel.attach_nested(file->object.id()), 0U);
+TEST_F(MockFaultQueue, AnyCallMayFailAndEveryRequestIsAnsweredOnce) {
   const int no_events = eventfd(0, EFD_NONBLOCK);
   ASSERT_GE(no_events, 0);
   constexpr std::uint32_t kRequests = 5;
