@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -98,7 +99,7 @@ TEST(ShardSleep, LosesNoWakeUpWhileArrivalsRaceWithIt) {
   });
   std::mt19937 random(31);
   unsigned delivered = 0;
-  for (int i = 0; i < 3000; ++i) {
+  for (int i = 0; i < 3000 || load_relaxed(s.shard.counters().sleeps) == 0; ++i) {
     // At moments all over the way to sleep; every so often it has long fallen asleep.
     for (volatile unsigned spin = random() % 3000; spin != 0;) spin = spin - 1;
     if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
@@ -108,7 +109,6 @@ TEST(ShardSleep, LosesNoWakeUpWhileArrivalsRaceWithIt) {
   }
   ASSERT_TRUE(s.shard.post({}));  // wakes it, too
   core.join();
-  EXPECT_GT(s.shard.counters().sleeps, 0U);
   EXPECT_GT(s.shard.counters().slept_ns, 0U);
 }
 
@@ -167,14 +167,16 @@ TEST(ShardSleep, ATrappedGuestsDoorbellEndsTheSleep) {
   world.write_cr0(8);
   doorbell.ring();
   until([&] { return world.cr0ack() == 8; });
-  for (int i = 0; i < 50; ++i) {
+  // A driver that is quick enough never lets the shard fall asleep: go on until it has, now and
+  // then in no hurry.
+  for (int i = 0; i < 50 || load_relaxed(shard.counters().sleeps) == 0; ++i) {
+    if (i % 10 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
     world.queue({command_world::tlbi_all(), command_world::sync()});
     doorbell.ring();
     until([&] { return world.used() == 0; });
   }
   ASSERT_TRUE(shard.post({}));
   core.join();
-  EXPECT_GT(shard.counters().sleeps, 0U);
 }
 
 TEST(ShardSleep, LooksAtRegistersThatRingNoBellOftenEnough) {
