@@ -19,6 +19,8 @@ namespace {
 
 // No sleep of these tests ends by time unless a wake-up was lost, on whatever machine.
 constexpr Nanos kForEver = 3'600'000'000'000;
+// Arrivals after which a shard that has not slept yet never will.
+constexpr int kPatience = 200'000;
 
 /// Work comes as a kernel brings it: made visible first, signalled then.
 struct Inbox {
@@ -99,7 +101,8 @@ TEST(ShardSleep, LosesNoWakeUpWhileArrivalsRaceWithIt) {
   });
   std::mt19937 random(31);
   unsigned delivered = 0;
-  for (int i = 0; i < 3000 || load_relaxed(s.shard.counters().sleeps) == 0; ++i) {
+  const auto slept = [&] { return load_relaxed(s.shard.counters().sleeps) != 0; };
+  for (int i = 0; i < 3000 || (!slept() && i < kPatience); ++i) {
     // At moments all over the way to sleep; every so often it has long fallen asleep.
     for (volatile unsigned spin = random() % 3000; spin != 0;) spin = spin - 1;
     if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
@@ -109,6 +112,7 @@ TEST(ShardSleep, LosesNoWakeUpWhileArrivalsRaceWithIt) {
   }
   ASSERT_TRUE(s.shard.post({}));  // wakes it, too
   core.join();
+  EXPECT_GT(s.shard.counters().sleeps, 0U);
   EXPECT_GT(s.shard.counters().slept_ns, 0U);
 }
 
@@ -169,7 +173,8 @@ TEST(ShardSleep, ATrappedGuestsDoorbellEndsTheSleep) {
   until([&] { return world.cr0ack() == 8; });
   // A driver that is quick enough never lets the shard fall asleep: go on until it has, now and
   // then in no hurry.
-  for (int i = 0; i < 50 || load_relaxed(shard.counters().sleeps) == 0; ++i) {
+  const auto slept = [&] { return load_relaxed(shard.counters().sleeps) != 0; };
+  for (int i = 0; i < 50 || (!slept() && i < kPatience); ++i) {
     if (i % 10 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
     world.queue({command_world::tlbi_all(), command_world::sync()});
     doorbell.ring();
@@ -177,6 +182,7 @@ TEST(ShardSleep, ATrappedGuestsDoorbellEndsTheSleep) {
   }
   ASSERT_TRUE(shard.post({}));
   core.join();
+  EXPECT_GT(shard.counters().sleeps, 0U);
 }
 
 TEST(ShardSleep, LooksAtRegistersThatRingNoBellOftenEnough) {
