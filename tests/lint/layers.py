@@ -28,7 +28,9 @@ LAYERS = {
     "engine": ["kernel/*.h", "kernel/base", "config"],
     # The guest's encoder and ledger audit the engine, so they share nothing with it.
     "apps/guest": ["kernel", "config", "tests/support"],
-    "apps": ["apps/guest", "kernel", "engine", "config"],
+    # What a VMM author takes along: plain C, nothing of ours.
+    "apps/client": [],
+    "apps": ["apps/guest", "apps/client", "kernel", "engine", "config"],
     "bench": ["kernel", "engine", "config", "apps", "tests"],
     "tests": ["kernel", "engine", "config", "apps", "bench"],
 }
@@ -43,12 +45,17 @@ HOMES = {
         {"engine/topology_handle.h", "engine/topology.cc", "engine/topology_drawing.cc"},
     ),
     "rte_ring": (r"rte_(ring\w*|errno)\.h", {"engine/ring.h", "engine/lcore.cc"}),
-    "DPDK": (r"rte_(?!ring|errno)\w+\.h", {"engine/lcore.cc"}),
+    "DPDK": (r"rte_(?!ring|errno)\w+\.h", {"engine/lcore.cc", "apps/metrics/telemetry.cc"}),
     "oneTBB": (r"(tbb|oneapi)/", {"engine/cold_lane.cc"}),
     "JSON": (r"nlohmann/", {"apps/", "engine/session.cc"}),
     "TOML": (r"toml\+\+/|toml\.hpp", {"config/parse.cc"}),
     "CLI11": (r"CLI/", {"apps/"}),
     "zstd": (r"zstd\w*\.h", {"apps/"}),
+    "libsystemd": (r"systemd/", {"apps/faultlined/"}),
+    "libseccomp": (r"seccomp\.h", {"apps/faultlined/"}),
+    "prometheus-cpp": (r"prometheus/", {"apps/metrics/"}),
+    "cpp-httplib": (r"httplib\.h", {"apps/metrics/"}),
+    "ncurses": (r"(n?curses|ncursesw/\w+)\.h", {"apps/faultline/"}),
     "the kernel's own headers": (r"linux/", set()),
 }
 # Only the drift test may see the system's copy of a header mirrored in kernel/uapi.

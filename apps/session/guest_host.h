@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/guest_spec.h"
+#include "engine/snapshot.h"
+#include "kernel/base/result.h"
+#include "kernel/base/units.h"
+
+namespace faultline::session {
+
+/// Which kernel interface the devices of a service hang on. One service serves one.
+enum class Backend : std::uint8_t { kSoft, kVfio, kIommufd };
+
+/// One piece of guest memory, as its VMM passes it: sealed against shrinking.
+struct MemoryPart {
+  Gpa gpa;
+  std::size_t bytes = 0;
+  std::size_t offset = 0;  ///< in the memfd
+  int memfd = -1;
+};
+
+/// One device with the descriptors that its VMM opened.
+struct DeviceRequest {
+  std::string name;  ///< PCI address
+  StreamId vsid;     ///< what the guest calls it
+  std::uint32_t host_sid = 0;
+  std::vector<int> fds;  ///< soft, vfio: container, group, device; iommufd: device
+};
+
+/// A guest that is whole: everything before it is served. Descriptors are the host's from add() on.
+struct GuestRequest {
+  std::string name;
+  std::vector<MemoryPart> memory;
+  Gpa registers;
+  engine::RegisterMode mode = engine::RegisterMode::kExitless;
+  std::vector<unsigned> vcpus;  ///< host CPUs
+  std::vector<DeviceRequest> devices;
+  std::vector<int> backend_fds;  ///< soft: the kernel's socket; iommufd: /dev/iommu; vfio: none
+  int evtq_eventfd = -1;
+  int gerror_eventfd = -1;
+  int sync_eventfd = -1;
+  int doorbell_eventfd = -1;
+  int journal = -1;  ///< of an earlier life; -1: a fresh one is made
+};
+
+/// What a session asks of the engine. The server speaks the protocol and holds the limits; a host
+/// knows kernels. EngineGuests is the real one, tests have a fake.
+///
+/// thread   the session thread; snapshot() any
+class GuestHost {
+ public:
+  virtual ~GuestHost() = default;
+  [[nodiscard]] virtual Backend backend() const noexcept = 0;
+
+  /// Serve a guest. All or nothing: after an error every descriptor of it is closed.
+  /// returns  its journal's memfd, which stays the host's
+  virtual Result<int> add(GuestRequest guest) = 0;
+  /// Let go of a guest and of all that it passed.
+  virtual Result<void> remove(const std::string& name) = 0;
+  /// Nothing is polled for it until resume(); what comes meanwhile stays in kernel and queues.
+  virtual Result<void> pause(const std::string& name) = 0;
+  virtual Result<void> resume(const std::string& name) = 0;
+  /// Of a paused guest: what another engine has to know to go on. Opaque, versioned, checked.
+  virtual Result<std::string> state(const std::string& name) = 0;
+  virtual Result<void> set_state(const std::string& name, const std::string& state) = 0;
+  /// Registers and journal as after a reset of the virtual SMMU.
+  virtual Result<void> reset(const std::string& name) = 0;
+  /// Change the budgets of a guest that is served (engine/budget.h), by the engine's own rules.
+  virtual Result<void> set_budget(const std::string& name, const nlohmann::json& budget) = 0;
+
+  [[nodiscard]] virtual engine::EngineSnapshot snapshot() const = 0;
+  /// The oldest beat of all shards, by CLOCK_MONOTONIC; for the watchdog.
+  [[nodiscard]] virtual Nanos oldest_beat() const = 0;
+  /// Stop polling with everything in flight finished; the guests stay known to the keeper.
+  virtual Result<void> stop() = 0;
+};
+
+}  // namespace faultline::session
