@@ -25,7 +25,8 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
   if (!memory) return fail(std::move(memory.error()), where);
   auto page = viommu::RegisterPage::map(*memory, spec.registers);
   if (!page) return fail(std::move(page.error()), where);
-  auto features = viommu::negotiate(options_.features, sink.caps());
+  auto features =
+      viommu::negotiate(spec.features != nullptr ? *spec.features : options_.features, sink.caps());
   if (!features) return fail(std::move(features.error()), where);
   auto guest = std::make_unique<GuestType>(std::move(spec), std::move(sources), std::move(sink),
                                            std::move(*memory), *page, *features, journal);

@@ -10,6 +10,10 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/units.h"
 
+namespace faultline::viommu {
+struct Features;
+}  // namespace faultline::viommu
+
 namespace faultline::engine {
 
 /// How the guest's register writes reach the engine.
@@ -52,6 +56,9 @@ struct GuestSpec {
   Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
                                     ///< ring, when the shard sleeps
   std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown
+  /// What its devices' host offers it, less what its sink cannot do; null: as
+  /// EngineOptions::features. Read by Engine::add_guest() only.
+  const viommu::Features* features = nullptr;
 };
 
 }  // namespace faultline::engine

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "apps/faultline/engine_host.h"
-#include "apps/faultline/iommufd_wiring.h"
+#include "apps/wiring/iommufd_wiring.h"
 #include "apps/faultline/play.h"
 #include "apps/faultline/session.h"
 #include "apps/faultline/setup.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/faultline/host_guest.h"
+#include "apps/wiring/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/table.h"
 #include "apps/guest/audit.h"

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "apps/faultline/engine_host.h"
-#include "apps/faultline/host_guest.h"
+#include "apps/wiring/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/guest/trace.h"
 #include "engine/placement.h"

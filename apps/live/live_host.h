@@ -11,7 +11,7 @@
 #include "apps/faultline/chaos.h"
 #include "apps/faultline/engine_host.h"
 #include "apps/faultline/supervisor.h"
-#include "apps/faultline/wiring.h"
+#include "apps/wiring/wiring.h"
 #include "apps/live/command_tap.h"
 #include "apps/live/event_tap.h"
 #include "apps/live/stall_watch.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/faultline/description.h"
-#include "apps/faultline/host_guest.h"
+#include "apps/wiring/host_guest.h"
 #include "apps/faultline/table.h"
 
 namespace faultline {
