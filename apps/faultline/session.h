@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "apps/wiring/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/table.h"
 #include "apps/guest/audit.h"
 #include "apps/guest/guest.h"
 #include "apps/guest/trace.h"
+#include "apps/wiring/host_guest.h"
 #include "engine/snapshot.h"
 #include "kernel/base/histogram.h"
 #include "kernel/soft/soft_kernel.h"
