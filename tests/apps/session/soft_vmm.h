@@ -43,7 +43,10 @@ inline int duplicate(int fd) {
 /// the audit. Makes the kernel's process, so it comes before any thread.
 class SoftVmm {
  public:
-  SoftVmm(unsigned guests, unsigned devices, RunOptions options = {})
+  /// prefix   of the guests' names
+  /// active   devices of each guest that do DMA; the others are configured, and let alone
+  SoftVmm(unsigned guests, unsigned devices, RunOptions options = {}, unsigned active = ~0U,
+          const std::string& prefix = "")
       : options_(std::move(options)), trace_(load_trace(options_).value()) {
     options_.guests = guests;
     options_.devices = devices;
@@ -51,12 +54,14 @@ class SoftVmm {
     kernel_ = soft::SoftProcess::start(kernel_config(options_, hosts_)).value();
     sys_ = std::make_unique<Sys>(kernel_->socket());
     for (HostGuest& host : hosts_) {
+      host.name = prefix + host.name;
       EXPECT_TRUE(make_descriptors(host));
       memories_.push_back(Wiring<Sys>::map_memory(*sys_, host).value());
       open(host);
     }
-    session_ = std::make_unique<faultline::Session>(
-        options_, trace_, hosts_, soft_devices(kernel_->view(), guests * devices));
+    auto bars = soft_devices(kernel_->view(), std::size_t{guests} * devices);
+    for (std::size_t i = 0; i < bars.size(); ++i) bars[i].dma = i % devices < active;
+    session_ = std::make_unique<faultline::Session>(options_, trace_, hosts_, bars);
   }
   ~SoftVmm() {
     for (HostGuest& host : hosts_) close_descriptors(host);
