@@ -16,6 +16,7 @@
 #include "apps/session/guest_state.h"
 #include "apps/session/request_fds.h"
 #include "engine/journal.h"
+#include "engine/placement_join.h"
 #include "engine/viommu/feature_set.h"
 #include "engine/viommu/guest_memory.h"
 #include "kernel/base/clock.h"
@@ -42,7 +43,7 @@ class ServedGuests final : public GuestHost {
   static Result<std::unique_ptr<GuestHost>> make(engine::ColdLane& lane, const engine::Plan& plan,
                                                  engine::Launcher launcher,
                                                  EngineGuestsOptions options) {
-    auto host = std::make_unique<ServedGuests>(lane, std::move(options));
+    auto host = std::make_unique<ServedGuests>(lane, plan.shards, std::move(options));
     engine::Plan empty = plan;
     empty.guests.clear();
     if (auto ok = host->engine_.start(empty, std::move(launcher)); !ok) {
@@ -51,8 +52,9 @@ class ServedGuests final : public GuestHost {
     return host;
   }
 
-  ServedGuests(engine::ColdLane& lane, EngineGuestsOptions options)
-      : options_(std::move(options)), engine_(lane, options_.engine) {}
+  ServedGuests(engine::ColdLane& lane, std::vector<engine::ShardPlan> shards,
+               EngineGuestsOptions options)
+      : options_(std::move(options)), shards_(std::move(shards)), engine_(lane, options_.engine) {}
   ~ServedGuests() override { (void)engine_.stop(); }
 
   [[nodiscard]] Backend backend() const noexcept override { return KernelGuest::kBackend; }
@@ -80,7 +82,7 @@ class ServedGuests final : public GuestHost {
     auto guest = find(name);
     if (!guest) return tl::unexpected(std::move(guest.error()));
     if ((*guest)->paused) return fail(EALREADY, "guest " + name + " is paused already");
-    if (auto ok = rest(**guest); !ok) return ok;
+    if (auto ok = engine_.pause_guest(name); !ok) return ok;
     (*guest)->paused = true;
     return {};
   }
@@ -90,7 +92,7 @@ class ServedGuests final : public GuestHost {
     if (!guest) return tl::unexpected(std::move(guest.error()));
     Served& g = **guest;
     // One that was given another state is not in the engine: it recovers from there now.
-    if (auto ok = g.entered ? go_on(g) : enter(g); !ok) return ok;
+    if (auto ok = g.entered ? engine_.resume_guest(name) : enter(g); !ok) return ok;
     g.paused = false;
     return {};
   }
@@ -100,7 +102,9 @@ class ServedGuests final : public GuestHost {
     if (!guest) return tl::unexpected(std::move(guest.error()));
     auto registers = Registers::of((*guest)->spec);
     if (!registers) return tl::unexpected(std::move(registers.error()));
-    return state_of(*(*guest)->journal, registers->page, (*guest)->ids);
+    std::string state = state_of(*(*guest)->journal, registers->page, (*guest)->ids);
+    if (registers->memory.poisoned()) return fail(EFAULT, "guest " + name + ": its memory is gone");
+    return state;
   }
 
   Result<void> set_state(const std::string& name, const std::string& state) override {
@@ -122,7 +126,7 @@ class ServedGuests final : public GuestHost {
     if (!sources) return fail(std::move(sources.error()), "guest " + name);
     clear_journal(*g.journal);
     if (auto ok = enter(g, std::move(*sources)); !ok) return ok;
-    return g.paused ? rest(g) : Result<void>();
+    return g.paused ? engine_.pause_guest(name) : Result<void>();
   }
 
   Result<void> set_budget(const std::string& name, const nlohmann::json& budget) override {
@@ -132,17 +136,7 @@ class ServedGuests final : public GuestHost {
   }
 
   [[nodiscard]] engine::EngineSnapshot snapshot() const override { return engine_.snapshot(); }
-  [[nodiscard]] Nanos oldest_beat() const override {
-    if constexpr (requires { engine_.oldest_beat(); }) {
-      return engine_.oldest_beat();
-    } else {
-      Nanos oldest = ~Nanos{0};
-      for (const auto& shard : engine_.snapshot().shards) {
-        oldest = std::min(oldest, shard.counters.beat);
-      }
-      return oldest;
-    }
-  }
+  [[nodiscard]] Nanos oldest_beat() const override { return engine_.oldest_beat(); }
   Result<void> stop() override { return engine_.stop(); }
 
  private:
@@ -153,6 +147,7 @@ class ServedGuests final : public GuestHost {
     std::unique_ptr<KernelGuest> kernel;
     std::optional<engine::Journal> journal;
     engine::GuestSpec spec;
+    engine::GuestPlan place;
     viommu::Features offered;
     viommu::IdRegisters ids;  ///< that the guest is shown
     bool entered = false;     ///< the engine has it
@@ -215,30 +210,28 @@ class ServedGuests final : public GuestHost {
     auto sink = g.kernel->sink();
     // A journal that begins anew is not asked for them by the engine.
     if (!g.journal->in_use()) note_asids(*g.journal, sink);
-    auto ok = engine_.add_guest(g.spec, std::move(sources), std::move(sink), *g.journal);
+    g.place = place(g);
+    auto ok = engine_.add_guest(g.spec, std::move(sources), std::move(sink), *g.journal, g.place);
     g.entered = ok.has_value();
     return ok;
+  }
+  [[nodiscard]] engine::GuestPlan place(const Served& newcomer) const {
+    std::vector<engine::Resident> residents;
+    for (const auto& [name, g] : guests_) {
+      if (!g->entered || g.get() == &newcomer) continue;
+      residents.push_back({g->place.event_shard, g->place.command_shard, g->spec.vcpus});
+    }
+    engine::GuestPlacement asked;
+    asked.name = newcomer.spec.name;
+    for (const engine::DeviceSpec& d : newcomer.spec.devices) asked.devices.push_back(d.name);
+    asked.vcpus = newcomer.spec.vcpus;
+    return engine::place_beside(options_.topology, shards_, residents, asked);
   }
   Result<void> leave(Served& g) {
     if (!g.entered) return {};
     auto ok = engine_.remove_guest(g.spec.name);
     g.entered = !ok;
     return ok;
-  }
-
-  Result<void> rest(Served& g) {
-    if constexpr (requires { engine_.pause_guest(g.spec.name); }) {
-      return engine_.pause_guest(g.spec.name);
-    } else {
-      return leave(g);
-    }
-  }
-  Result<void> go_on(Served& g) {
-    if constexpr (requires { engine_.resume_guest(g.spec.name); }) {
-      return engine_.resume_guest(g.spec.name);
-    } else {
-      return enter(g);
-    }
   }
 
   static void note_asids(engine::Journal& journal, typename KernelGuest::SinkType& sink) {
@@ -252,6 +245,7 @@ class ServedGuests final : public GuestHost {
   }
 
   EngineGuestsOptions options_;
+  std::vector<engine::ShardPlan> shards_;
   std::map<std::string, std::unique_ptr<Served>> guests_;  ///< outlive the engine's
   EngineType engine_;
 };

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   char error[160] = "";
-  faultline_client *client = faultline_connect(argc > 1 ? argv[1] : "/", error, sizeof error);
+  faultline_client* client = faultline_connect(argc > 1 ? argv[1] : "/", error, sizeof error);
   if (client != NULL) {
     faultline_close(client);
     return 1;
