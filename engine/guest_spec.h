@@ -38,6 +38,13 @@ struct DeviceSpec {
   StreamId vsid;     ///< what the guest calls it
 };
 
+/// An MSI to something that is no memory of the guest, and who is told instead.
+struct MsiRoute {
+  Gpa address;
+  std::uint32_t data = 0;
+  int eventfd = -1;
+};
+
 /// One guest = one virtual SMMU, as a VMM (or the embedded run) describes it.
 struct GuestSpec {
   std::string name;
