@@ -91,8 +91,7 @@ Result<GuestParts> read_guest(Fields& fields, const FdCounts& counts) {
   parts.name = fields.text("name", kNameBytes);
   parts.registers = Gpa{fields.number("registers", kMostAddress)};
   const std::string mode = fields.text("mode", 16);
-  parts.mode =
-      mode == "trapped" ? engine::RegisterMode::kTrapped : engine::RegisterMode::kExitless;
+  parts.mode = mode == "trapped" ? engine::RegisterMode::kTrapped : engine::RegisterMode::kExitless;
   parts.vcpus = fields.numbers("vcpus", kMostCpu, kMostVcpus);
   parts.backend_fds = fields.optional_fds("backend_fds");
   parts.journal = fields.optional_fd("journal");
@@ -185,9 +184,9 @@ Result<OwnedMemory> read_memory(Fields& fields, const GuestParts& parts,
     return fail(EINVAL, fmt::format("{}: it has {} pieces of memory, which is the limit", where,
                                     parts.memory.size()));
   }
-  const std::uint64_t has = std::accumulate(
-      parts.memory.begin(), parts.memory.end(), std::uint64_t{0},
-      [](std::uint64_t sum, const OwnedMemory& part) { return sum + part.bytes; });
+  const std::uint64_t has =
+      std::accumulate(parts.memory.begin(), parts.memory.end(), std::uint64_t{0},
+                      [](std::uint64_t sum, const OwnedMemory& part) { return sum + part.bytes; });
   if (m.bytes > limits.memory_bytes || has > limits.memory_bytes - m.bytes) {
     return fail(EINVAL, fmt::format("{}: it would have more than {} bytes of memory, the limit",
                                     where, limits.memory_bytes));
@@ -208,14 +207,14 @@ Result<OwnedDevice> read_device(Fields& fields, const GuestParts& parts, const F
   if (auto ok = fields.finish_request(); !ok) return tl::unexpected(std::move(ok.error()));
   const std::string where = fmt::format("guest {}: device {}", parts.name, d.name);
   if (d.fds.size() != counts.device) {
-    return fail(EINVAL, fmt::format("{}: this service needs {} fds, {} came", where,
-                                    counts.device, d.fds.size()));
+    return fail(EINVAL, fmt::format("{}: this service needs {} fds, {} came", where, counts.device,
+                                    d.fds.size()));
   }
   for (const OwnedDevice& other : parts.devices) {
     if (other.name == d.name) return fail(EEXIST, where + " is there already");
     if (other.vsid == d.vsid) {
-      return fail(EEXIST, fmt::format("{}: vsid {} is device {}'s", where, d.vsid.value,
-                                      other.name));
+      return fail(EEXIST,
+                  fmt::format("{}: vsid {} is device {}'s", where, d.vsid.value, other.name));
     }
   }
   if (parts.devices.size() >= limits.devices_per_guest) {

@@ -58,8 +58,8 @@ struct GuestParts {
 // The parts of a guest out of the fields of their methods. Nothing of `parts` has changed after an
 // error, which is one line.
 
-/// guest.add: everything that is not of another method. The journal that it may come with is copied:
-/// who passed it may still write there.
+/// guest.add: everything that is not of another method. The journal that it may come with is
+/// copied: who passed it may still write there.
 Result<GuestParts> read_guest(Fields& fields, const FdCounts& counts);
 Result<void> read_interrupts(Fields& fields, GuestParts& parts);
 /// returns  the piece; it overlaps none of `parts` and is sealed

@@ -13,8 +13,8 @@
 namespace faultline::session {
 
 // What a keeper holds of a served guest: each descriptor under a name, and a record that says what
-// they are. Names are "g/<guest>/<generation>/<part>"; the record is kept last, so that a generation
-// with a record is whole.
+// they are. Names are "g/<guest>/<generation>/<part>"; the record is kept last, so that a
+// generation with a record is whole.
 
 /// What a service knows of a guest besides its parts.
 struct KeptState {

@@ -24,8 +24,7 @@ Result<Request> Request::parse(Packet packet) {
     return fail(EINVAL, "a packet is one JSON object, UTF-8");
   }
   const auto id = request.body.find("id");
-  if (id == request.body.end() || !id->is_number_unsigned() ||
-      id->get<std::uint64_t>() > kMostId) {
+  if (id == request.body.end() || !id->is_number_unsigned() || id->get<std::uint64_t>() > kMostId) {
     return fail(EINVAL, "a request has an 'id', a whole number below 2^53");
   }
   request.id = id->get<std::uint64_t>();
@@ -99,8 +98,8 @@ std::vector<unsigned> Fields::numbers(const char* name, std::uint64_t most,
                       return n.is_number_unsigned() && n.get<std::uint64_t>() <= most;
                     });
   if (!sane) {
-    wrong(name, fmt::format("has to be a list of at most {} whole numbers up to {}", most_items,
-                            most));
+    wrong(name,
+          fmt::format("has to be a list of at most {} whole numbers up to {}", most_items, most));
     return out;
   }
   for (const json& n : *value) out.push_back(n.get<unsigned>());
@@ -169,8 +168,8 @@ Result<void> Fields::finish() {
     // What a peer wrote is shown as JSON, so that it stays one line.
     const std::string shown =
         json(name.substr(0, 40)).dump(-1, ' ', true, json::error_handler_t::replace);
-    return fail(EINVAL, fmt::format("{}: unknown field '{}'", where_,
-                                    shown.substr(1, shown.size() - 2)));
+    return fail(EINVAL,
+                fmt::format("{}: unknown field '{}'", where_, shown.substr(1, shown.size() - 2)));
   }
   if (!error_.empty()) return fail(EINVAL, error_);
   return {};

@@ -53,8 +53,8 @@ Result<void> make_nonblocking_eventfd(const Fd& fd) {
   std::array<char, 64> target{};
   const std::string link = fmt::format("/proc/self/fd/{}", fd.get());
   const ssize_t n = ::readlink(link.c_str(), target.data(), target.size());
-  if (n <= 0 || std::string_view(target.data(), static_cast<std::size_t>(n)) !=
-                    "anon_inode:[eventfd]") {
+  if (n <= 0 ||
+      std::string_view(target.data(), static_cast<std::size_t>(n)) != "anon_inode:[eventfd]") {
     return fail(EINVAL, "it is not an eventfd");
   }
   const int flags = ::fcntl(fd.get(), F_GETFL);
