@@ -94,6 +94,7 @@ class Guest {
     for (const DeviceSpec& device : spec_.devices) setup.vsids.push_back(device.vsid);
     setup.evtq_eventfd = spec_.evtq_eventfd;
     setup.gerror_eventfd = spec_.gerror_eventfd;
+    setup.routes = spec_.routes;
     setup.rings = &rings_;
     event_ = std::make_unique<typename Types::Event>(sources_, std::move(setup), journal_->event(),
                                                      hook);

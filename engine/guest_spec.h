@@ -60,6 +60,7 @@ struct GuestSpec {
   /// Made readable after a write to a register (RegisterMode::kTrapped); -1: nobody tells, and the
   /// registers are polled as an exitless guest's are.
   int doorbell_eventfd = -1;
+  std::vector<MsiRoute> routes;  ///< looked at for an MSI whose address is no memory of the guest
   Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
                                     ///< ring, when the shard sleeps
   std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown

@@ -6,14 +6,17 @@
 #include "apps/client/faultline_client.h"
 
 struct fl_kept_guest {
-  struct fl_kept_guest *next;
+  struct fl_kept_guest* next;
   struct faultline_guest guest;
+  char* token;  // of guest.add; NULL: none
+  int journal;  // of start; -1: none
+  int paused;
 };
 
 /// returns  NULL, and errno, where memory or descriptors do not suffice or one is not open
-struct fl_kept_guest *fl_keep(const struct faultline_guest *guest);
+struct fl_kept_guest* fl_keep(const struct faultline_guest* guest);
 
 /// Close and free; NULL is fine.
-void fl_let_go(struct fl_kept_guest *kept);
+void fl_let_go(struct fl_kept_guest* kept);
 
 #endif

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-enum { FL_WIRE_BYTES = 1 << 18, FL_WIRE_FDS = 253, FL_WIRE_ANSWER_FDS = 16 };
+enum { FL_WIRE_BYTES = 65536, FL_WIRE_FDS = 253, FL_WIRE_ANSWER_FDS = 16 };
 
 /// Connect to a listening socket. returns  the descriptor, or -errno
 int fl_wire_connect(const char* path);

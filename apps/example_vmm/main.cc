@@ -26,7 +26,8 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "How long they run")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  app.add_option("--json", options.json, "Write what was found to this file, - for standard output");
+  app.add_option("--json", options.json,
+                 "Write what was found to this file, - for standard output");
   CLI11_PARSE(app, argc, argv);
   const Result<bool> clean = vmm::run(options);
   if (!clean) {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "apps/session/guest_host.h"
 #include "engine/journal.h"
 #include "engine/viommu/feature_set.h"
 #include "engine/viommu/registers.h"
@@ -30,6 +33,20 @@ namespace faultline::session {
 ///           then as it was
 [[nodiscard]] Result<void> take_state(engine::Journal& journal, const viommu::RegisterPage& page,
                                       const viommu::IdRegisters& offered, const std::string& state);
+
+/// Have a guest with other devices go on: everything of its old journal that is not a device's own.
+/// Nothing is polled for it.
+///
+/// was   of each device of `to`: its index in `from`; none: it is new
+void carry_journal(engine::Journal& from, engine::Journal& to,
+                   const std::vector<std::optional<std::size_t>>& was);
+
+/// Where the engine may have written guest memory since the guest programmed its queues: the
+/// register page, both queues, and the words of its MSIs.
+[[nodiscard]] std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers);
+
+/// What each device's stream is bound to.
+[[nodiscard]] std::vector<StreamBinding> bindings_of(engine::Journal& journal);
 
 /// As fresh, but for where the fault queues stand and which ASIDs the kernel may have cached.
 void clear_journal(engine::Journal& journal) noexcept;

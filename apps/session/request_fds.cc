@@ -71,6 +71,7 @@ OwnedRequest::~OwnedRequest() {
                        request_.doorbell_eventfd, request_.journal}) {
     close_one(fd);
   }
+  for (const engine::MsiRoute& route : request_.routes) close_one(route.eventfd);
 }
 
 Result<void> check_descriptors(const GuestRequest& request, std::size_t device_fds,
@@ -96,6 +97,11 @@ Result<void> check_descriptors(const GuestRequest& request, std::size_t device_f
       {"the doorbell", request.doorbell_eventfd}};
   for (const auto& [what, fd] : eventfds) {
     if (auto ok = check_eventfd(request.name, what, fd); !ok) return ok;
+  }
+  for (const engine::MsiRoute& route : request.routes) {
+    if (auto ok = check_eventfd(request.name, "the eventfd of an MSI", route.eventfd); !ok) {
+      return ok;
+    }
   }
   return {};
 }
