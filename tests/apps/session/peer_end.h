@@ -57,7 +57,7 @@ class MapKeeper final : public Keeper {
 inline Fd memfd(std::size_t bytes = 0x200000, int seals = F_SEAL_SHRINK) {
   Fd fd(::memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(bytes)), 0);
-  if (seals != 0) EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, seals), 0);
+  EXPECT_EQ(seals == 0 ? 0 : ::fcntl(fd.get(), F_ADD_SEALS, seals), 0);
   return fd;
 }
 inline Fd event() {
@@ -108,7 +108,7 @@ class PeerEnd {
         ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&bench.address), bench.address_bytes),
         0);
     bench.turns();
-    if (greet) EXPECT_TRUE(ok({{"method", "hello"}, {"versions", {1}}}));
+    EXPECT_TRUE(!greet || ok({{"method", "hello"}, {"versions", {1}}}));
   }
 
   /// Send what need not be a request.

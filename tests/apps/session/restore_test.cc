@@ -30,7 +30,7 @@ TEST(Restore, AnotherLifeServesTheGuestsThatWereKept) {
   Bench second;
   EXPECT_EQ(second.server->restore(first.keeper.hand_out()), 2U);
   ASSERT_TRUE(second.host.guests.contains("g"));
-  const auto& g = second.host.guests.at("g");
+  auto& g = second.host.guests.at("g");
   EXPECT_EQ(g.request->devices.size(), 1U);
   EXPECT_EQ(g.request->memory[0].gpa.value, 0x40000000U);
   EXPECT_FALSE(g.paused);
