@@ -7,6 +7,7 @@
 /// One line without control characters, whatever the service sent.
 static void take_line(char* to, size_t bytes, const char* from) {
   size_t n = 0;
+  if (from[0] == '\0') from = "the service refused and did not say why";
   for (; from[n] != '\0' && n + 1 < bytes; ++n) {
     const unsigned char c = (unsigned char)from[n];
     to[n] = c < 0x20 || c == 0x7f ? ' ' : from[n];

@@ -10,6 +10,10 @@
 #include "apps/client/answer.h"
 #include "apps/client/kept_guest.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct faultline_client {
   char* path;
   int socket;  // -1: none
@@ -38,5 +42,9 @@ void fl_hang_up(struct faultline_client* client);
 ///            -EPROTO it does not speak the protocol, -ECONNRESET it is gone
 int fl_call(struct faultline_client* client, cJSON* request, const int* fds, size_t n_fds,
             cJSON** result, int* fd);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

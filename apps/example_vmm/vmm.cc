@@ -86,10 +86,11 @@ void print_table(const std::vector<GuestTally>& guests) {
 }
 
 std::string to_json(const std::vector<GuestTally>& guests, const RunResult& result,
-                    unsigned reattached) {
+                    const Connection& service) {
   nlohmann::ordered_json j;
   j["seconds"] = result.seconds;
-  j["reattached"] = reattached;
+  j["reattached"] = service.reattached();
+  j["silences"] = service.silences();
   for (const GuestTally& g : guests) {
     j["guests"].push_back({{"name", g.name},
                            {"faults_delivered", g.faults.delivered},
@@ -118,7 +119,7 @@ Result<void> play(Session& session, const Connection& service, unsigned seconds)
 
 std::string default_socket() {
   const char* run = std::getenv("XDG_RUNTIME_DIR");
-  return std::string(run != nullptr ? run : "/tmp") + "/faultline-0.sock";
+  return std::string(run != nullptr && *run != '\0' ? run : "/tmp") + "/faultline-0.sock";
 }
 
 Result<bool> run(const Options& options) {
@@ -166,7 +167,7 @@ Result<bool> run(const Options& options) {
   print_table(tallies);
   const bool clean = print_verdict(result);
   if (json) {
-    if (auto ok = json->commit(to_json(tallies, result, (*service)->reattached())); !ok) {
+    if (auto ok = json->commit(to_json(tallies, result, **service)); !ok) {
       return tl::unexpected(ok.error());
     }
   }

@@ -106,6 +106,9 @@ class SoftVmm {
     wirings_[g] = Wiring<Sys>::open(*sys_, hosts_[g]).value();
   }
 
+  /// Close what was opened for guest g here.
+  void let_go(std::size_t g) { wirings_[g].reset(); }
+
   [[nodiscard]] faultline::Session& session() noexcept { return *session_; }
   [[nodiscard]] std::vector<HostGuest>& hosts() noexcept { return hosts_; }
   [[nodiscard]] soft::SoftProcess& kernel() noexcept { return *kernel_; }
@@ -125,10 +128,11 @@ class SoftVmm {
 
 /// A service's engine on threads, on two shards that sleep.
 struct Service {
-  explicit Service(unsigned shards = 2) : lane({0}) {
+  explicit Service(unsigned shards = 2, Nanos poll_ns = 50'000) : lane({0}) {
     EngineGuestsOptions options;
     options.backend = Backend::kSoft;
     options.engine.idle = engine::IdlePolicy::kSleep;
+    options.register_poll_ns = poll_ns;
     engine::Plan plan;
     plan.housekeeping = {0};
     for (unsigned i = 0; i < shards; ++i) {
