@@ -19,6 +19,7 @@
 #include "engine/journal.h"
 #include "engine/merge/policy.h"
 #include "engine/messages.h"
+#include "engine/monitor.h"
 #include "engine/stage1_control.h"
 #include "engine/step_call.h"
 #include "engine/sync_completion.h"
@@ -100,6 +101,11 @@ class CommandDuty {
     return doorbell_ >= 0 ? ~Nanos{0} : register_poll_;
   }
 
+  /// For a shard that waits for a write: CMDQ_PROD, and CMDQ_CONS and CR0 beside it on its line.
+  [[nodiscard]] WatchedLine watched() const noexcept {
+    return {&page_.at(viommu::Reg32::kCmdqProd), last_work_};
+  }
+
   /// A page of the guest's memory is gone: the guest is not touched any more.
   [[nodiscard]] bool detached() const noexcept { return memory_->poisoned(); }
 
@@ -176,6 +182,7 @@ class CommandDuty {
     }
     if (handled == 0) return 0;
     tally(counters_.commands, handled);
+    last_work_ = now;
     // A guest that waits for room in its queue gets it, SYNC or not.
     if (handled_ - told_ >= queue_.size() / 2) policy_.flush();
     (void)step(JournalStep::kCommandsFetched);
@@ -328,6 +335,7 @@ class CommandDuty {
   ControlRegisters registers_;
   SyncCompletion syncs_;
   HostRecovery recovery_;
+  Nanos last_work_ = 0;  ///< when commands were fetched last
   int doorbell_;         ///< eventfd; -1: the guest's registers ring no bell
   Nanos register_poll_;  ///< ns between looks at them when the shard sleeps
 };

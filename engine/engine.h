@@ -86,7 +86,8 @@ class Engine {
                          const std::optional<GuestPlan>& place = {});
 
   /// Let the shards of the plan run. Without guests they poll nothing until one is added.
-  /// errors  a guest without a place in the plan; whatever the launcher says
+  /// errors  a guest without a place in the plan; an idle policy that this CPU has not got;
+  ///         whatever the launcher says
   Result<void> start(const Plan& plan, Launcher launcher);
 
   /// Take a guest off its shards. Its journal is then that of a killed engine: add_guest() resumes.

@@ -48,6 +48,9 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launcher) {
   if (running_) return fail(EALREADY, "the engine runs already");
+  if (options_.idle) {
+    if (auto ok = check_idle(*options_.idle); !ok) return ok;
+  }
   if (plan.shards.empty()) return fail(EINVAL, "a plan without shards cannot be started");
   shards_.clear();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {

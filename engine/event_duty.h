@@ -16,6 +16,7 @@
 #include "engine/interrupt.h"
 #include "engine/journal.h"
 #include "engine/messages.h"
+#include "engine/monitor.h"
 #include "engine/page_requests.h"
 #include "engine/source_traits.h"
 #include "engine/viommu/event_queue.h"
@@ -141,6 +142,15 @@ class EventDuty {
     return loss_owed_ ? Nanos{1'000'000} : ~Nanos{0};
   }
 
+  /// For a shard that waits for a write: of the source that had a record last.
+  [[nodiscard]] WatchedLine watched() const noexcept {
+    if constexpr (requires { sources_->watched_word(last_source_); }) {
+      return {sources_->watched_word(last_source_), last_work_};
+    } else {
+      return {};
+    }
+  }
+
   /// The hook stopped it: it is dead, as after a kill.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
 
@@ -208,6 +218,8 @@ class EventDuty {
     }
     idle_rounds_ = 0;
     const Nanos polled = clock_();
+    last_source_ = i;
+    last_work_ = polled;
     if (step(JournalStep::kEventPolled)) return 0;
     const std::size_t taken = n;
     if (plant_ != EventPlant::kNone) [[unlikely]] {
@@ -336,6 +348,8 @@ class EventDuty {
   std::size_t first_ = 0;
   std::size_t rounds_ = 0;
   std::size_t idle_rounds_ = 0;  ///< since a source had anything
+  std::size_t last_source_ = 0;  ///< that had anything
+  Nanos last_work_ = 0;          ///< when that was
   std::uint32_t irq_control_ = 0;
   bool interrupt_due_ = false;
   bool loss_owed_ = false;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/monitor.h"
 #include "engine/ring.h"
 #include "engine/sleeper.h"
 #include "kernel/base/clock.h"
@@ -31,6 +32,10 @@ namespace faultline::engine {
 /// drain_signals(now)  take back what they signal; every round from then on finds what it was for
 /// longest_sleep()     ns that the duty may be left alone; 0: it has to be polled all the time, as
 ///                     has a duty that does not say
+///
+/// and for one that waits for a write to a line:
+///
+/// watched()           the WatchedLine that most likely announces the duty's next work
 template <class D>
 concept Duty = requires(D& d, Nanos now) {
   { d.round(now) }
@@ -165,6 +170,19 @@ class Shard {
       }
     });
     return least;
+  }
+
+  /// The line of the duty that had work last; null: no duty has one.
+  [[nodiscard]] const std::uint32_t* watched_word() noexcept {
+    WatchedLine best;
+    for_each([&](auto& duty) {
+      if constexpr (requires { duty.watched(); }) {
+        const WatchedLine line = duty.watched();
+        if (line.word == nullptr) return;
+        if (best.word == nullptr || line.last_work > best.last_work) best = line;
+      }
+    });
+    return best.word;
   }
 
   void account_sleep(Nanos length) noexcept {
