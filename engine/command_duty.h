@@ -10,9 +10,9 @@
 #include <span>
 #include <type_traits>
 
-#include "engine/bell.h"
 #include "engine/command_counters.h"
 #include "engine/control_registers.h"
+#include "engine/doorbell.h"
 #include "engine/event_link.h"
 #include "engine/guest_spec.h"
 #include "engine/host_recovery.h"
@@ -95,11 +95,9 @@ class CommandDuty {
   }
 
   // For a shard that sleeps (shard_sleep.h).
-  [[nodiscard]] std::array<int, 1> wake_fds() const noexcept { return {doorbell_}; }
-  void drain_signals(Nanos) noexcept { Bell::drain(doorbell_); }
-  [[nodiscard]] Nanos longest_sleep() const noexcept {
-    return doorbell_ >= 0 ? ~Nanos{0} : register_poll_;
-  }
+  [[nodiscard]] std::array<int, 2> wake_fds() const noexcept { return doorbell_.wake_fds(); }
+  void drain_signals(Nanos) noexcept { doorbell_.drain(); }
+  [[nodiscard]] Nanos longest_sleep() const noexcept { return doorbell_.longest_sleep(); }
 
   /// For a shard that waits for a write: CMDQ_PROD, and CMDQ_CONS and CR0 beside it on its line.
   [[nodiscard]] WatchedLine watched() const noexcept {
@@ -336,8 +334,7 @@ class CommandDuty {
   SyncCompletion syncs_;
   HostRecovery recovery_;
   Nanos last_work_ = 0;  ///< when commands were fetched last
-  int doorbell_;         ///< eventfd; -1: the guest's registers ring no bell
-  Nanos register_poll_;  ///< ns between looks at them when the shard sleeps
+  Doorbell doorbell_;
 };
 
 }  // namespace faultline::engine

@@ -39,8 +39,7 @@ CommandDuty<Sink, Policy, Hook, Clock>::CommandDuty(const CommandDutySetup& setu
       registers_(*setup.memory, setup.page, setup.spec->mode, setup.features, queue_, journal_,
                  link_, stage1_, steps_, counters_),
       syncs_(*setup.memory, setup.page, queue_, journal_, setup.spec->sync_eventfd, counters_),
-      doorbell_(setup.spec->doorbell_eventfd),
-      register_poll_(setup.spec->register_poll_ns) {
+      doorbell_(*setup.spec) {
   if (setup.journal->in_use()) {
     recover();
   } else {

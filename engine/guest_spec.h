@@ -49,6 +49,10 @@ struct GuestSpec {
   /// Made readable after a write to a register (RegisterMode::kTrapped); -1: nobody tells, and the
   /// registers are polled as an exitless guest's are.
   int doorbell_eventfd = -1;
+  /// RegisterMode::kExitless, both or none; -1: the VMM cannot arm. What is said on them:
+  /// doorbell.h.
+  int arm_eventfd = -1;
+  int armed_eventfd = -1;
   Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
                                     ///< ring, when the shard sleeps
   std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown

@@ -85,6 +85,74 @@ TEST(ShardSleep, WhatArrivesAtAnyStepOfGoingToSleepIsSeen) {
   }
 }
 
+/// How a shard goes to sleep: the real way, and ways that lose wake-ups.
+enum class Order { kReal, kNoLook, kLookFirst };
+
+template <class Hook>
+void go_to_sleep(Order order, InboxShard& shard, const IdleOptions& options, Hook hook) {
+  SleepRule rule(options);
+  if (order == Order::kReal) {
+    (void)sleep_unless_work(shard, rule, options, MonotonicClock{}, hook);
+    return;
+  }
+  hook(SleepStep::kBegun);
+  if (order == Order::kNoLook) {
+    shard.drain_signals(1);
+    hook(SleepStep::kDrained);
+    hook(SleepStep::kLooked);
+  } else {
+    const std::size_t work = shard.round(1);
+    hook(SleepStep::kDrained);
+    shard.drain_signals(1);
+    hook(SleepStep::kLooked);
+    if (work != 0) return;
+  }
+  (void)shard.sleeper()->sleep(options.longest);
+}
+
+/// Let a producer's two steps, visible and signal (or the other way round), happen at any two
+/// points of going to sleep. returns  interleavings in which the shard then sleeps although there
+/// is work and nothing will wake it
+unsigned lost_wake_ups(Order order, bool signal_first) {
+  constexpr int kAfter = 3;  // it sleeps
+  unsigned lost = 0;
+  for (int first = 0; first <= kAfter; ++first) {
+    for (int second = first; second <= kAfter; ++second) {
+      Sleeping s;
+      const auto produce = [&](bool signal) {
+        if (signal) {
+          s.inbox.bell.ring();
+        } else {
+          s.inbox.pending.fetch_add(1, std::memory_order_release);
+        }
+      };
+      const auto at = [&](int point) {
+        if (first == point) produce(signal_first);
+        if (second == point) produce(!signal_first);
+      };
+      IdleOptions options = sleeping();
+      options.longest = 1;  // whether it would have been woken is asked afterwards
+      go_to_sleep(order, s.shard, options, [&](SleepStep step) { at(static_cast<int>(step)); });
+      at(kAfter);
+      const bool pending = s.inbox.taken == 0;
+      // A sleep that was ended at once has been followed by a round; one round is what that is.
+      const bool woken = s.shard.sleeper()->sleep(1) == Woken::kBySignal;
+      lost += pending && !woken ? 1U : 0U;
+    }
+  }
+  return lost;
+}
+
+TEST(ShardSleep, LosesNoWakeUpInAnyInterleavingOfArmingAndArrival) {
+  EXPECT_EQ(lost_wake_ups(Order::kReal, false), 0U);
+}
+
+TEST(ShardSleep, EachPlantedOrderLosesOne) {
+  EXPECT_GT(lost_wake_ups(Order::kNoLook, false), 0U) << "sleeps without looking once more";
+  EXPECT_GT(lost_wake_ups(Order::kLookFirst, false), 0U) << "looks, takes signals back, sleeps";
+  EXPECT_GT(lost_wake_ups(Order::kReal, true), 0U) << "a producer that signals first";
+}
+
 TEST(ShardSleep, DoesNotSleepWhileSomethingIsInFlight) {
   Sleeping s;
   s.duty.flying = true;
