@@ -21,6 +21,7 @@
 #include "engine/messages.h"
 #include "engine/monitor.h"
 #include "engine/stage1_control.h"
+#include "engine/stage_cycles.h"
 #include "engine/step_call.h"
 #include "engine/sync_completion.h"
 #include "engine/viommu/command.h"
@@ -110,6 +111,7 @@ class CommandDuty {
   [[nodiscard]] const CommandCounters& counters() const noexcept { return counters_; }
   /// CMD_SYNC: first fetch until told done, ns.
   [[nodiscard]] const Histogram& latency() const noexcept { return syncs_.latency(); }
+  [[nodiscard]] const CommandStageCycles& stages() const noexcept { return stages_; }
   [[nodiscard]] const Policy& policy() const noexcept { return policy_; }
   [[nodiscard]] const Stage1Control& stage1() const noexcept { return stage1_; }
 
@@ -152,6 +154,8 @@ class CommandDuty {
   }
 
   std::size_t run(Nanos now) noexcept {
+    timer_.begin();
+    timer_.start();
     std::size_t work = fetch(now);
     if (left()) return work;
     if (policy_.due(now)) {
@@ -160,9 +164,12 @@ class CommandDuty {
       // What waited only for room (with ForwardEach: the SYNC behind its command) need not wait
       // for another round.
       complete(now);
+      timer_.mark(stages_.sync);
       if (mode_ == Mode::kRunning) work += fetch(now);
     }
-    return work + complete(now);
+    work += complete(now);
+    if (work != 0) timer_.mark(stages_.sync);
+    return work;
   }
 
   std::size_t fetch(Nanos now) noexcept {
@@ -181,6 +188,10 @@ class CommandDuty {
     if (handled == 0) return 0;
     tally(counters_.commands, handled);
     last_work_ = now;
+    if (timer_.on()) [[unlikely]] {
+      timer_.mark(stages_.fetch);
+      tally(stages_.commands, handled);
+    }
     // A guest that waits for room in its queue gets it, SYNC or not.
     if (handled_ - told_ >= queue_.size() / 2) policy_.flush();
     (void)step(JournalStep::kCommandsFetched);
@@ -254,7 +265,10 @@ class CommandDuty {
   /// Submit what is due. `now` moves on by what that took.
   /// returns  false: it failed, or a step said to leave
   bool submit_held(Nanos& now) noexcept {
-    const SubmitResult result = submit(policy_.take(now));
+    const std::span<const Operation> ops = policy_.take(now);
+    timer_.mark(stages_.merge);
+    const SubmitResult result = submit(ops);
+    timer_.mark(stages_.submit);
     now = clock_();
     if (result.error != 0) [[unlikely]] {
       if (!result.atc_timeout) {
@@ -327,6 +341,8 @@ class CommandDuty {
   std::array<viommu::RawCommand, kBuffer> buffer_{};  ///< [head_, tail_): copied, not handled
 
   CommandCounters counters_;
+  CommandStageCycles stages_;
+  StageTimer timer_;
   viommu::CommandQueue queue_;
   EventLink link_;
   Stage1Control stage1_;

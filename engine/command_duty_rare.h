@@ -201,6 +201,7 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::fail_here(
 }
 
 FAULTLINE_RARE std::size_t CommandDuty<Sink, Policy, Hook, Clock>::serve_rare(Nanos now) noexcept {
+  timer_.stop();
   if (gone()) return 0;
   if (gerror_due_ != 0 && !link_.busy()) {
     link_.send({.kind = ToEventDuty::Kind::kRaiseGerror, .bits = gerror_due_});

@@ -273,6 +273,26 @@ Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardM
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+template <class D>
+Result<void> Engine<Sources, Sink, Hook>::change(std::size_t shard, ShardMessage::Kind kind,
+                                                 D& duty) {
+  CoreShard& on = *shards_[shard];
+  const bool add = kind == ShardMessage::Kind::kAdd;
+  if (add && !on.watch(duty)) {
+    return fail(errno, "shard " + std::to_string(shard) + " cannot sleep on a duty's descriptors");
+  }
+  Result<void> done;
+  if (running_) {
+    done = tell(shard, {kind, CoreShard::template type_of<D>(),
+                        reinterpret_cast<std::uintptr_t>(&duty), 0});
+  } else if (!(add ? on.add(duty) : on.remove(duty))) {
+    done = fail(0, "shard " + std::to_string(shard) + " cannot take or drop a duty");
+  }
+  if (done.has_value() != add) on.unwatch(duty);
+  return done;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::tell(std::size_t shard, ShardMessage message) {
   message.token = ++token_;
   const Nanos until = monotonic_ns() + kAckNs;

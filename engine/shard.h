@@ -66,8 +66,8 @@ struct alignas(kCacheLine) ShardCounters {
 /// The duties of one polling core, by type: the loop over them is monomorphic, nothing in it is
 /// shared with another core.
 ///
-/// thread  round() and what it calls: the owning core. post(), take_ack(): one control thread.
-///         add() and remove() directly: only while no core runs the shard
+/// thread  round() and what it calls: the owning core. post(), take_ack(), watch(), unwatch(): one
+///         control thread. add() and remove() directly: only while no core runs the shard
 template <Duty... Duties>
 class Shard {
  public:
@@ -91,13 +91,6 @@ class Shard {
   bool add(D& duty) noexcept {
     auto& list = std::get<std::vector<D*>>(duties_);
     if (list.size() == list.capacity()) return false;
-    if constexpr (requires { duty.wake_fds(); }) {
-      for (const int fd : duty.wake_fds()) {
-        if (!sleeper_ || sleeper_->watch(fd)) continue;
-        unwatch(duty);
-        return false;
-      }
-    }
     list.push_back(&duty);
     return true;
   }
@@ -107,7 +100,6 @@ class Shard {
     auto& list = std::get<std::vector<D*>>(duties_);
     const auto at = std::find(list.begin(), list.end(), &duty);
     if (at == list.end()) return false;
-    unwatch(duty);
     list.erase(at);
     return true;
   }
@@ -148,6 +140,28 @@ class Shard {
   }
 
   // For a shard that sleeps; shard_sleep.h says in which order.
+
+  /// Let a duty's descriptors wake the shard: before the duty is added, by whoever adds it, since
+  /// that takes system calls. returns  false: the kernel refused; nothing is watched
+  template <Duty D>
+  bool watch(D& duty) noexcept {
+    if constexpr (requires { duty.wake_fds(); }) {
+      for (const int fd : duty.wake_fds()) {
+        if (!sleeper_ || sleeper_->watch(fd)) continue;
+        unwatch(duty);
+        return false;
+      }
+    }
+    return true;
+  }
+  /// After it was removed.
+  template <Duty D>
+  void unwatch(D& duty) noexcept {
+    if constexpr (requires { duty.wake_fds(); }) {
+      if (!sleeper_) return;
+      for (const int fd : duty.wake_fds()) sleeper_->unwatch(fd);
+    }
+  }
 
   /// Before its first duty.
   void sleep_on(std::unique_ptr<Sleeper> sleeper) noexcept { sleeper_ = std::move(sleeper); }
@@ -225,14 +239,6 @@ class Shard {
       return std::all_of(list.begin(), list.end(), [](const D* d) { return d->quiet(); });
     } else {
       return true;
-    }
-  }
-
-  template <Duty D>
-  void unwatch(D& duty) noexcept {
-    if constexpr (requires { duty.wake_fds(); }) {
-      if (!sleeper_) return;
-      for (const int fd : duty.wake_fds()) sleeper_->unwatch(fd);
     }
   }
 

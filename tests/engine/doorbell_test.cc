@@ -122,7 +122,7 @@ TEST(Doorbell, LosesNoWriteWhileTheVmmArms) {
   using PageShard = Shard<PageDuty>;
   PageShard shard;
   shard.sleep_on(std::move(*Sleeper::make()));
-  ASSERT_TRUE(shard.add(duty));
+  ASSERT_TRUE(shard.watch(duty) && shard.add(duty));
   std::thread core([&] {
     PageShard* const shards[] = {&shard};
     run_loop(std::span<PageShard* const>(shards),

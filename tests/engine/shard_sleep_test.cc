@@ -58,7 +58,7 @@ struct Sleeping {
     auto sleeper = Sleeper::make();
     EXPECT_TRUE(sleeper) << sleeper.error().message();
     shard.sleep_on(std::move(*sleeper));
-    EXPECT_TRUE(shard.add(duty));
+    EXPECT_TRUE(shard.watch(duty) && shard.add(duty));
   }
   Inbox inbox;
   InboxDuty duty{&inbox};
@@ -201,10 +201,12 @@ TEST(ShardSleep, AnswersTheControlThreadWhileItSleeps) {
     EXPECT_TRUE(accepted);
   };
   for (std::uint64_t i = 0; i < 100; ++i) {
+    ASSERT_TRUE(s.shard.watch(guest));
     tell(ShardMessage::Kind::kAdd, 2 * i);
     other.deliver();
     while (other.taken.load(std::memory_order_acquire) != i + 1) std::this_thread::yield();
     tell(ShardMessage::Kind::kRemove, 2 * i + 1);
+    s.shard.unwatch(guest);
   }
   ASSERT_TRUE(s.shard.post({}));
   core.join();
@@ -222,7 +224,7 @@ TEST(ShardSleep, ATrappedGuestsDoorbellEndsTheSleep) {
   EXPECT_EQ(duty.longest_sleep(), ~Nanos{0});
   Shard<Duty> shard;
   shard.sleep_on(std::move(*Sleeper::make()));
-  ASSERT_TRUE(shard.add(duty));
+  ASSERT_TRUE(shard.watch(duty) && shard.add(duty));
   std::thread core([&] {
     Shard<Duty>* const shards[] = {&shard};
     run_loop(std::span<Shard<Duty>* const>(shards), sleeping(), MonotonicClock{});
