@@ -17,6 +17,7 @@
 #include "apps/session/methods.h"
 #include "apps/session/peer.h"
 #include "apps/session/request.h"
+#include "apps/session/sealed.h"
 #include "apps/session/wire.h"
 #include "kernel/base/shared.h"
 
@@ -26,6 +27,7 @@ namespace {
 using nlohmann::json;
 
 constexpr Nanos kMs = 1'000'000;
+constexpr Nanos kDeaf = 500 * kMs;
 constexpr int kLongestTurnMs = 100;       // the heartbeat moves at least so often
 constexpr unsigned kPacketsPerTurn = 16;  // of one session, so that none keeps the others waiting
 constexpr unsigned kAcceptsPerTurn = 16;
@@ -38,6 +40,13 @@ std::string dump(const json& j) {
 
 std::string refusal(const json& id, const std::string& line) {
   return dump({{"id", id}, {"error", line}});
+}
+
+/// What we refuse says all there is to say; what the kernel refuses says why, too.
+std::string line_of(const Error& error) {
+  constexpr std::array kOurs = {EINVAL, ENOENT, EEXIST, EALREADY, EBUSY, EPROTO, EPERM, ENOTSUP};
+  const bool ours = std::ranges::find(kOurs, error.code) != kOurs.end();
+  return ours ? error.what : error.message();
 }
 
 }  // namespace
@@ -56,6 +65,7 @@ struct Server::State {
   }
 
   void turn(int timeout_ms);
+  void hear(bool on) const;
   void accept_peers();
   bool accept_one();
   std::string refuse_peer(const PeerId& peer) const;
@@ -78,6 +88,7 @@ struct Server::State {
   bool drain = false;
   Service service;
   Fd listener;
+  Nanos deaf_until = 0;  ///< not 0: peers that want to connect wait so long
   std::uint64_t next_id = 1;
   std::map<std::uint64_t, Session> sessions;
 };
@@ -112,6 +123,10 @@ void Server::State::turn(int timeout_ms) {
     end(session, now);
     at = sessions.erase(at);
   }
+  if (deaf_until != 0 && deaf_until <= now) {
+    deaf_until = 0;
+    hear(true);
+  }
   guests.expire(now, options.linger_ns);
   heartbeat.beat(host.oldest_beat());
   publish();
@@ -127,6 +142,14 @@ int Server::State::patience(int timeout_ms, Nanos now) const {
   return wait;
 }
 
+/// Without a descriptor to accept it, a peer that waits would make every turn a busy one.
+void Server::State::hear(bool on) const {
+  epoll_event event{};
+  if (on) event.events = EPOLLIN;
+  event.data.u64 = kListener;
+  (void)::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
+}
+
 void Server::State::accept_peers() {
   for (unsigned i = 0; i < kAcceptsPerTurn; ++i) {
     if (!accept_one()) return;
@@ -136,8 +159,13 @@ void Server::State::accept_peers() {
 bool Server::State::accept_one() {
   Fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!socket) {
-    if (errno == EMFILE || errno == ENFILE) log("no descriptors for another peer: LimitNOFILE");
-    return errno == ECONNABORTED || errno == EINTR;
+    const int error = errno;
+    if (error == EMFILE || error == ENFILE || error == ENOMEM) {
+      log("no descriptors for another peer: raise LimitNOFILE");
+      hear(false);
+      deaf_until = monotonic_ns() + kDeaf;
+    }
+    return error == ECONNABORTED || error == EINTR;
   }
   auto peer = peer_of(socket.get());
   const std::string no = peer ? refuse_peer(*peer) : peer.error().message();
@@ -229,15 +257,20 @@ void Server::State::serve_packet(Session& session, Packet packet) {
   auto done = answer(service, session, *request);
   if (!done) {
     ++counters.refused_requests;
-    const std::string line = done.error().what;
+    const std::string line = line_of(done.error());
     log(session.who() + ": " + line);
     reply(session, refusal(request->id, line), {});
     return;
   }
-  std::string text = dump({{"id", request->id}, {"result", std::move(done->result)}});
+  std::string text = dump({{"id", request->id}, {"result", done->result}});
   if (text.size() > kPacketBytes) {
-    text = refusal(request->id, "the answer is longer than a packet");
-    done->fds.clear();
+    if (auto file = sealed_text("result", dump(done->result))) {
+      text = dump({{"id", request->id}, {"result_file", done->fds.size()}});
+      done->fds.push_back(std::move(*file));
+    } else {
+      text = refusal(request->id, file.error().message());
+      done->fds.clear();
+    }
   }
   reply(session, std::move(text), std::move(done->fds));
   if (session.goodbye) session.over = true;

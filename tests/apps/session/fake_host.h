@@ -27,7 +27,7 @@ class FakeHost final : public GuestHost {
   };
 
   /// The next call fails with this line.
-  void fail_next(std::string line) { failure_ = std::move(line); }
+  void fail_next(std::string line, int code = 0) { failure_ = {code, std::move(line)}; }
 
   [[nodiscard]] Backend backend() const noexcept override { return Backend::kSoft; }
   [[nodiscard]] FdCounts fd_counts() const noexcept override { return {3, 1}; }
@@ -110,11 +110,11 @@ class FakeHost final : public GuestHost {
  private:
   Result<void> call(std::string what) {
     calls.push_back(std::move(what));
-    if (failure_.empty()) return {};
-    return fail(0, std::exchange(failure_, {}));
+    if (failure_.what.empty()) return {};
+    return tl::unexpected<Error>(std::exchange(failure_, {}));
   }
 
-  std::string failure_;
+  Error failure_;
 };
 
 }  // namespace faultline::session::testing

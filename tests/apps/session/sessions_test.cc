@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <grp.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+
 #include "apps/session/peer.h"
+#include "apps/session/sealed.h"
 #include "tests/apps/session/peer_end.h"
 
 namespace faultline::session {
@@ -291,6 +295,53 @@ TEST(Sessions, StatusAndDrainAreTheServices) {
   EXPECT_FALSE(bench.server->drain_asked());
   EXPECT_TRUE(vmm.ok({{"method", "drain"}}));
   EXPECT_TRUE(bench.server->drain_asked());
+}
+
+TEST(Sessions, AResultLongerThanAPacketComesAsAFile) {
+  ServerOptions options;
+  options.status = [] { return json{{"long", std::string(kPacketBytes, 'x')}}; };
+  Bench bench(options);
+  PeerEnd vmm(bench);
+  const json answer = vmm.call({{"method", "status"}});
+  EXPECT_EQ(answer["result_file"], 0);
+  ASSERT_EQ(vmm.fds.size(), 1U);
+  const std::string text = read_text(vmm.fds[0], 1 << 20).value();
+  EXPECT_EQ(json::parse(text)["long"].get<std::string>().size(), kPacketBytes);
+  EXPECT_EQ(::pwrite(vmm.fds[0].get(), "x", 1, 0), -1);
+}
+
+TEST(Sessions, WhatTheKernelRefusesSaysWhy) {
+  Bench bench;
+  PeerEnd vmm(bench);
+  ASSERT_TRUE(vmm.add_guest("g"));
+  ASSERT_TRUE(vmm.add_memory("g"));
+  ASSERT_TRUE(vmm.add_device("g", 1));
+  bench.host.fail_next("VFIO_GROUP_SET_CONTAINER", ENODEV);
+  EXPECT_EQ(vmm.refused({{"method", "start"}, {"guest", "g"}}),
+            "VFIO_GROUP_SET_CONTAINER: No such device (errno 19)");
+}
+
+TEST(Sessions, WithoutDescriptorsPeersWaitAndTheTurnsDoNot) {
+  Bench bench;
+  PeerEnd vmm(bench);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const Fd late(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  const rlimit none{static_cast<rlim_t>(late.get()), before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  EXPECT_EQ(::connect(late.get(), reinterpret_cast<sockaddr*>(&bench.address), bench.address_bytes),
+            0);
+  bench.turns(20);
+  EXPECT_TRUE(vmm.ok({{"method", "query"}, {"guest", "g"}}) ||
+              vmm.error == "this session has no guest g");
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(std::ranges::count_if(bench.log,
+                                  [](const std::string& line) {
+                                    return line.find("LimitNOFILE") != std::string::npos;
+                                  }),
+            1);
+  for (int i = 0; i < 50 && bench.server->counters().accepted < 2; ++i) bench.server->turn(100);
+  EXPECT_EQ(bench.server->counters().accepted, 2U);
 }
 
 }  // namespace
