@@ -127,7 +127,10 @@ def promise_rows(figures):
             why = figures.errors.get((program, name), "not measured by this run")
             yield [promise["promise"], text, "–", why, "–"]
             continue
-        if value < promise.get("floor", 0) * 0.95:
+        noise = figures.median(program, name, promise["noise"]) if "noise" in promise else None
+        if noise is not None and noise > limit:
+            verdict = f"no claim: {number(noise)} {unit} also when nothing happens"
+        elif value < promise.get("floor", 0) * 0.95:
             # A hand-over cannot be beaten: the floor was not one, or the clocks disagree.
             verdict = "no claim: sooner than the bare line of the same run, which cannot be"
         elif (value >= limit) if more else (value <= limit):
@@ -216,9 +219,9 @@ ABOUT = {
              "accounts to it in `/proc` over 10 s (ticks of 10 ms), then how long a fault after 5 ms of "
              "quiet takes from the DMA to the guest's queue. `monitor` needs umwait or a WFE that ends.",
     "attach": "64 guests of 16 devices are added to and removed from an engine whose one shard polls a "
-              "victim; ns from one round of the victim to the next. Of each guest the longest while it "
-              "is added or removed; `quiet`: the longest in as long a time in which nobody comes or "
-              "goes; `burst`: the round that takes 32 records of each of the victim's 16 devices. The "
+              "victim: by how many ns the longest round of the victim, while one of them comes or goes, "
+              "exceeds an idle one. `quiet`: the same in as long a time in which nobody does; `burst`: "
+              "the same of the round that takes 32 records of each of the victim's 16 devices. The "
               "greatest ones are those of a machine that takes the core away: compare them with `quiet`.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/engine.h"
+#include "kernel/base/populate.h"
 
 namespace faultline::engine {
 
@@ -26,6 +27,8 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
   if (!memory) return fail(std::move(memory.error()), where);
   auto page = viommu::RegisterPage::map(*memory, spec.registers);
   if (!page) return fail(std::move(page.error()), where);
+  // What a polling core touches in the first round of a guest that comes while it polls others.
+  populate(&page->at(viommu::Reg32::kIdr0), viommu::kRegisterBytes, true);
   auto features =
       viommu::negotiate(spec.features != nullptr ? *spec.features : options_.features, sink.caps());
   if (!features) return fail(std::move(features.error()), where);

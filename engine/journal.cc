@@ -151,7 +151,8 @@ Result<Journal> Journal::create(const std::string& name, std::size_t devices,
   void* at = MAP_FAILED;
   if (ftruncate(fd, sizeof(JournalLayout)) == 0 &&
       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0) {
-    at = mmap(nullptr, sizeof(JournalLayout), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    at = mmap(nullptr, sizeof(JournalLayout), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
+              0);
   }
   if (at == MAP_FAILED) {
     const int error = errno;
@@ -176,7 +177,8 @@ Result<Journal> Journal::open(int memfd) {
     ::close(fd);
     return bad("size", static_cast<std::uint64_t>(std::max<off_t>(info.st_size, 0)));
   }
-  void* at = mmap(nullptr, sizeof(JournalLayout), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* at = mmap(nullptr, sizeof(JournalLayout), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                  fd, 0);
   if (at == MAP_FAILED) {
     const int error = errno;
     ::close(fd);

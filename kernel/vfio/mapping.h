@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "kernel/base/populate.h"
 #include "kernel/base/result.h"
 #include "kernel/sys.h"
 
@@ -47,6 +48,7 @@ class Mapping {
         sys.mmap(nullptr, size, prot, MAP_SHARED, fd, static_cast<off_t>(offset));
     if (mmap_failed(at)) return fail(static_cast<int>(-at), what + ": mmap");
     if (at == 0) return fail(0, what + ": mmap gave address 0");
+    populate(reinterpret_cast<void*>(at), size, (prot & PROT_WRITE) != 0);
     return Mapping(sys, reinterpret_cast<unsigned char*>(at), size);
   }
 
