@@ -178,6 +178,31 @@ def figure_rows(figures, program):
                f"{number(low)}–{number(high)}", ", ".join(rest)]
 
 
+def sleep_rows(figures):
+    for name in figures.order["sleep"]:
+        if ("sleep", name) in figures.errors:
+            yield [code(name), "–", "–", "–", figures.errors["sleep", name]]
+            continue
+        yield [code(name)] + [number(figures.median("sleep", name, counter))
+                              for counter in ("cpu_percent", "wake_p50_ns", "wake_p99_ns", "sleeps")]
+
+
+def attach_rows(figures):
+    for name in figures.order["attach"]:
+        if ("attach", name) in figures.errors:
+            yield [code(name), "–", "–", "–", figures.errors["attach", name]]
+            continue
+        for what in ("burst", "quiet", "attach", "detach"):
+            yield [code(name), what] + [number(figures.median("attach", name, f"{what}_{q}_ns"))
+                                        for q in ("p50", "p90", "max")]
+
+
+# Programs whose figures are not one time each.
+TABLES = {
+    "sleep": (["benchmark", "CPU %", "wake-up p50, ns", "p99, ns", "sleeps"], sleep_rows),
+    "attach": (["benchmark", "round", "p50, ns", "p90, ns", "max, ns"], attach_rows),
+}
+
 ABOUT = {
     "latency": "From a fault on one core to its decoded record on another, legs interleaved, medians of "
                "rounds. `line` is one cache line handed over, `line_and_record` a 64-byte record and "
@@ -189,8 +214,12 @@ ABOUT = {
                "change that between runs: compare with the `line` of the same run.",
     "sleep": "A shard with nothing to do under each idle policy, bound to a CPU: what the scheduler "
              "accounts to it in `/proc` over 10 s (ticks of 10 ms), then how long a fault after 5 ms of "
-             "quiet takes from the DMA to the guest's queue. `monitor` (umwait, WFE on the queue's line) "
-             "is not measured: it is not offered.",
+             "quiet takes from the DMA to the guest's queue. `monitor` needs umwait or a WFE that ends.",
+    "attach": "64 guests of 16 devices are added to and removed from an engine whose one shard polls a "
+              "victim; ns from one round of the victim to the next. Of each guest the longest while it "
+              "is added or removed; `quiet`: the longest in as long a time in which nobody comes or "
+              "goes; `burst`: the round that takes 32 records of each of the victim's 16 devices. The "
+              "greatest ones are those of a machine that takes the core away: compare them with `quiet`.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "
             "headers would be, 64 apart packed. What a round costs above the page-aligned loads is the "
@@ -258,6 +287,10 @@ def write(source, folder):
             continue
         if program in ABOUT:
             lines += [ABOUT[program], ""]
+        if program in TABLES:
+            head, rows = TABLES[program]
+            lines += table(head, rows(figures))
+            continue
         lines += table(["benchmark", "per", "ns", "spread", "also"], figure_rows(figures, program))
     (folder / "benchmarks.md").write_text("\n".join(lines).rstrip() + "\n")
     plot(figures, folder)

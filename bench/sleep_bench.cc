@@ -104,7 +104,8 @@ void measure(benchmark::State& state, engine::IdlePolicy policy) {
   if (!sleeper) throw std::runtime_error(sleeper.error().what);
   shard.sleep_on(std::move(*sleeper));
   for (Resting& guest : guests) {
-    if (!shard.add(*guest.duty)) throw std::runtime_error("the shard takes no more duties");
+    if (!shard.watch(*guest.duty) || !shard.add(*guest.duty))
+      throw std::runtime_error("the shard takes no more duties");
   }
   std::atomic<long> tid{0};
   const auto cpus = bench::usable_cpus();
@@ -143,6 +144,9 @@ void measure(benchmark::State& state, engine::IdlePolicy policy) {
 }
 
 void run(benchmark::State& state, engine::IdlePolicy policy) {
+  if (const auto able = engine::check_idle(policy); !able) {
+    return state.SkipWithError(("not measured: " + able.error().what).c_str());
+  }
   if (bench::usable_cpus().size() < 2) return state.SkipWithError("needs two CPUs");
   try {
     for (auto _ : state) measure(state, policy);
@@ -157,6 +161,9 @@ void SpinningShard(benchmark::State& state) {
 void PausingShard(benchmark::State& state) {
   run(state, engine::IdlePolicy::kPause);
 }
+void MonitoringShard(benchmark::State& state) {
+  run(state, engine::IdlePolicy::kMonitor);
+}
 void YieldingShard(benchmark::State& state) {
   run(state, engine::IdlePolicy::kYield);
 }
@@ -169,6 +176,7 @@ void once(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK(SpinningShard)->Apply(once);
 BENCHMARK(PausingShard)->Apply(once);
+BENCHMARK(MonitoringShard)->Apply(once);
 BENCHMARK(YieldingShard)->Apply(once);
 BENCHMARK(SleepingShard)->Apply(once);
 

@@ -33,17 +33,21 @@ class Bell {
     if (fd_ < 0) [[likely]] {
       return;
     }
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t n = ::write(fd_, &one, sizeof one);
+    ring(fd_);
   }
 
-  void drain() const noexcept { drain(fd_); }
+  static void ring(int fd) noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t n = ::write(fd, &one, sizeof one);
+  }
 
-  /// Take back what any eventfd signalled; -1 is none.
-  static void drain(int fd) noexcept {
-    if (fd < 0) return;
+  void drain() const noexcept { (void)drain(fd_); }
+
+  /// Take back what any non-blocking eventfd signalled; -1 is none. returns  whether it had
+  static bool drain(int fd) noexcept {
+    if (fd < 0) return false;
     std::uint64_t count = 0;
-    [[maybe_unused]] const ssize_t n = ::read(fd, &count, sizeof count);
+    return ::read(fd, &count, sizeof count) == static_cast<ssize_t>(sizeof count);
   }
 
   [[nodiscard]] int fd() const noexcept { return fd_; }

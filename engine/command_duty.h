@@ -10,16 +10,18 @@
 #include <span>
 #include <type_traits>
 
-#include "engine/bell.h"
 #include "engine/command_counters.h"
 #include "engine/control_registers.h"
+#include "engine/doorbell.h"
 #include "engine/event_link.h"
 #include "engine/guest_spec.h"
 #include "engine/host_recovery.h"
 #include "engine/journal.h"
 #include "engine/merge/policy.h"
 #include "engine/messages.h"
+#include "engine/monitor.h"
 #include "engine/stage1_control.h"
+#include "engine/stage_cycles.h"
 #include "engine/step_call.h"
 #include "engine/sync_completion.h"
 #include "engine/viommu/command.h"
@@ -94,10 +96,13 @@ class CommandDuty {
   }
 
   // For a shard that sleeps (shard_sleep.h).
-  [[nodiscard]] std::array<int, 1> wake_fds() const noexcept { return {doorbell_}; }
-  void drain_signals(Nanos) noexcept { Bell::drain(doorbell_); }
-  [[nodiscard]] Nanos longest_sleep() const noexcept {
-    return doorbell_ >= 0 ? ~Nanos{0} : register_poll_;
+  [[nodiscard]] std::array<int, 2> wake_fds() const noexcept { return doorbell_.wake_fds(); }
+  void drain_signals(Nanos) noexcept { doorbell_.drain(); }
+  [[nodiscard]] Nanos longest_sleep() const noexcept { return doorbell_.longest_sleep(); }
+
+  /// For a shard that waits for a write: CMDQ_PROD, and CMDQ_CONS and CR0 beside it on its line.
+  [[nodiscard]] WatchedLine watched() const noexcept {
+    return {&page_.at(viommu::Reg32::kCmdqProd), last_work_};
   }
 
   /// A page of the guest's memory is gone: the guest is not touched any more.
@@ -106,6 +111,7 @@ class CommandDuty {
   [[nodiscard]] const CommandCounters& counters() const noexcept { return counters_; }
   /// CMD_SYNC: first fetch until told done, ns.
   [[nodiscard]] const Histogram& latency() const noexcept { return syncs_.latency(); }
+  [[nodiscard]] const CommandStageCycles& stages() const noexcept { return stages_; }
   [[nodiscard]] const Policy& policy() const noexcept { return policy_; }
   [[nodiscard]] const Stage1Control& stage1() const noexcept { return stage1_; }
 
@@ -148,6 +154,8 @@ class CommandDuty {
   }
 
   std::size_t run(Nanos now) noexcept {
+    timer_.begin();
+    timer_.start();
     std::size_t work = fetch(now);
     if (left()) return work;
     if (policy_.due(now)) {
@@ -156,9 +164,12 @@ class CommandDuty {
       // What waited only for room (with ForwardEach: the SYNC behind its command) need not wait
       // for another round.
       complete(now);
+      timer_.mark(stages_.sync);
       if (mode_ == Mode::kRunning) work += fetch(now);
     }
-    return work + complete(now);
+    work += complete(now);
+    if (work != 0) timer_.mark(stages_.sync);
+    return work;
   }
 
   std::size_t fetch(Nanos now) noexcept {
@@ -176,6 +187,11 @@ class CommandDuty {
     }
     if (handled == 0) return 0;
     tally(counters_.commands, handled);
+    last_work_ = now;
+    if (timer_.on()) [[unlikely]] {
+      timer_.mark(stages_.fetch);
+      tally(stages_.commands, handled);
+    }
     // A guest that waits for room in its queue gets it, SYNC or not.
     if (handled_ - told_ >= queue_.size() / 2) policy_.flush();
     (void)step(JournalStep::kCommandsFetched);
@@ -249,7 +265,10 @@ class CommandDuty {
   /// Submit what is due. `now` moves on by what that took.
   /// returns  false: it failed, or a step said to leave
   bool submit_held(Nanos& now) noexcept {
-    const SubmitResult result = submit(policy_.take(now));
+    const std::span<const Operation> ops = policy_.take(now);
+    timer_.mark(stages_.merge);
+    const SubmitResult result = submit(ops);
+    timer_.mark(stages_.submit);
     now = clock_();
     if (result.error != 0) [[unlikely]] {
       if (!result.atc_timeout) {
@@ -322,14 +341,16 @@ class CommandDuty {
   std::array<viommu::RawCommand, kBuffer> buffer_{};  ///< [head_, tail_): copied, not handled
 
   CommandCounters counters_;
+  CommandStageCycles stages_;
+  StageTimer timer_;
   viommu::CommandQueue queue_;
   EventLink link_;
   Stage1Control stage1_;
   ControlRegisters registers_;
   SyncCompletion syncs_;
   HostRecovery recovery_;
-  int doorbell_;         ///< eventfd; -1: the guest's registers ring no bell
-  Nanos register_poll_;  ///< ns between looks at them when the shard sleeps
+  Nanos last_work_ = 0;  ///< when commands were fetched last
+  Doorbell doorbell_;
 };
 
 }  // namespace faultline::engine

@@ -40,8 +40,7 @@ CommandDuty<Sink, Policy, Hook, Clock>::CommandDuty(const CommandDutySetup& setu
                  link_, stage1_, steps_, counters_),
       syncs_(*setup.memory, setup.page, queue_, journal_, setup.spec->sync_eventfd, counters_,
              setup.spec->routes),
-      doorbell_(setup.spec->doorbell_eventfd),
-      register_poll_(setup.spec->register_poll_ns) {
+      doorbell_(*setup.spec) {
   if (setup.journal->in_use()) {
     recover();
   } else {
@@ -203,6 +202,7 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::fail_here(
 }
 
 FAULTLINE_RARE std::size_t CommandDuty<Sink, Policy, Hook, Clock>::serve_rare(Nanos now) noexcept {
+  timer_.stop();
   if (gone()) return 0;
   if (gerror_due_ != 0 && !link_.busy()) {
     link_.send({.kind = ToEventDuty::Kind::kRaiseGerror, .bits = gerror_due_});

@@ -49,6 +49,10 @@ Result<void> check_guest(const GuestSpec& spec, std::size_t sources, const Journ
     return fail(EINVAL, where + " has " + std::to_string(spec.devices.size()) + " devices but " +
                             std::to_string(sources) + " fault sources");
   }
+  const bool arms = spec.arm_eventfd >= 0;
+  if (arms != (spec.armed_eventfd >= 0) || (arms && spec.doorbell_eventfd < 0)) {
+    return fail(EINVAL, where + ": arm, armed and doorbell eventfds go together");
+  }
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
       if (spec.devices[i].vsid == spec.devices[k].vsid) {

@@ -86,7 +86,8 @@ class Engine {
                          const std::optional<GuestPlan>& place = {});
 
   /// Let the shards of the plan run. Without guests they poll nothing until one is added.
-  /// errors  a guest without a place in the plan; whatever the launcher says
+  /// errors  a guest without a place in the plan; an idle policy that this CPU has not got;
+  ///         whatever the launcher says
   Result<void> start(const Plan& plan, Launcher launcher);
 
   /// Take a guest off its shards. Its journal is then that of a killed engine: add_guest() resumes.
@@ -138,17 +139,7 @@ class Engine {
   template <class D>
   Result<bool> move_duty(D& duty, std::size_t& at, std::size_t to);
   template <class D>
-  Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty) {
-    if (running_) {
-      ShardMessage message{kind, CoreShard::template type_of<D>(),
-                           reinterpret_cast<std::uintptr_t>(&duty), 0};
-      return tell(shard, message);
-    }
-    const bool done =
-        kind == ShardMessage::Kind::kAdd ? shards_[shard]->add(duty) : shards_[shard]->remove(duty);
-    if (!done) return fail(0, "shard " + std::to_string(shard) + " cannot take or drop a duty");
-    return {};
-  }
+  Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty);
   Result<void> change_duties(GuestType& guest, ShardMessage::Kind kind);
   [[nodiscard]] Result<GuestType*> find_guest(const std::string& name);
   [[nodiscard]] GuestPlan least_loaded() const;

@@ -49,6 +49,9 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launcher) {
   if (running_) return fail(EALREADY, "the engine runs already");
+  if (options_.idle) {
+    if (auto ok = check_idle(*options_.idle); !ok) return ok;
+  }
   if (plan.shards.empty()) return fail(EINVAL, "a plan without shards cannot be started");
   shards_.clear();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
@@ -268,6 +271,26 @@ Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardM
         guest.event());
   }
   return ok;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+template <class D>
+Result<void> Engine<Sources, Sink, Hook>::change(std::size_t shard, ShardMessage::Kind kind,
+                                                 D& duty) {
+  CoreShard& on = *shards_[shard];
+  const bool add = kind == ShardMessage::Kind::kAdd;
+  if (add && !on.watch(duty)) {
+    return fail(errno, "shard " + std::to_string(shard) + " cannot sleep on a duty's descriptors");
+  }
+  Result<void> done;
+  if (running_) {
+    done = tell(shard, {kind, CoreShard::template type_of<D>(),
+                        reinterpret_cast<std::uintptr_t>(&duty), 0});
+  } else if (!(add ? on.add(duty) : on.remove(duty))) {
+    done = fail(0, "shard " + std::to_string(shard) + " cannot take or drop a duty");
+  }
+  if (done.has_value() != add) on.unwatch(duty);
+  return done;
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>

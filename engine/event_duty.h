@@ -16,8 +16,10 @@
 #include "engine/interrupt.h"
 #include "engine/journal.h"
 #include "engine/messages.h"
+#include "engine/monitor.h"
 #include "engine/page_requests.h"
 #include "engine/source_traits.h"
+#include "engine/stage_cycles.h"
 #include "engine/viommu/event_queue.h"
 #include "engine/viommu/guest_memory.h"
 #include "engine/viommu/registers.h"
@@ -106,6 +108,7 @@ class EventDuty {
       }
     }
     work += sources_->housekeeping(now);
+    timer_.begin();
     ++rounds_;
     ++idle_rounds_;
     const std::size_t n = devices_.size();
@@ -142,6 +145,15 @@ class EventDuty {
     return loss_owed_ ? Nanos{1'000'000} : ~Nanos{0};
   }
 
+  /// For a shard that waits for a write: of the source that had a record last.
+  [[nodiscard]] WatchedLine watched() const noexcept {
+    if constexpr (requires { sources_->watched_word(last_source_); }) {
+      return {sources_->watched_word(last_source_), last_work_};
+    } else {
+      return {};
+    }
+  }
+
   /// The hook stopped it: it is dead, as after a kill.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
 
@@ -155,6 +167,7 @@ class EventDuty {
   [[nodiscard]] const EventGuestCounters& counters() const noexcept { return counters_; }
   /// From poll to journalled, ns, one sample per burst.
   [[nodiscard]] const Histogram& publish_ns() const noexcept { return publish_ns_; }
+  [[nodiscard]] const EventStageCycles& stages() const noexcept { return stages_; }
   [[nodiscard]] const Interrupt& evtq_interrupt() const noexcept { return evtq_interrupt_; }
 
  private:
@@ -191,6 +204,7 @@ class EventDuty {
 
   std::size_t burst(std::size_t i) noexcept {
     if constexpr (kPollTakes<Sources>) journal_.set_reading(i + 1);
+    timer_.start();
     std::size_t n = sources_->poll(i, std::span(records_).first(kBurst));
     SourceLoss loss;
     if (n == 0) [[likely]] {
@@ -207,8 +221,11 @@ class EventDuty {
     } else {
       loss = sources_->take_loss(i);
     }
+    timer_.mark(stages_.poll);
     idle_rounds_ = 0;
     const Nanos polled = clock_();
+    last_source_ = i;
+    last_work_ = polled;
     if (step(JournalStep::kEventPolled)) return 0;
     const std::size_t taken = n;
     if (plant_ != EventPlant::kNone) [[unlikely]] {
@@ -220,8 +237,14 @@ class EventDuty {
       counters.add_loss(loss);
       note_loss();
     }
+    timer_.mark(stages_.transcode);
     if (step(JournalStep::kEventPlaced)) return 0;
     if (!deliver(static_cast<std::uint32_t>(i), sources_->position(i), taken != 0)) return 0;
+    timer_.mark(stages_.commit);
+    if (timer_.on()) [[unlikely]] {
+      tally(stages_.bursts);
+      tally(stages_.records, taken);
+    }
     tally(counters_.bursts);
     publish_ns_.record(clock_() - polled);
     return taken + 1;
@@ -270,28 +293,11 @@ class EventDuty {
     }
   }
 
-  [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept {
-    tally(counters.dropped_full);
-    note_loss();
-    if (!evtq_.usable()) raise_gerror(viommu::gerror::kEvtqAbt, journal_.gerror_token());
-  }
-
+  // Rare, in event_duty_control.h.
+  [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept;
   /// A record is gone: stage an overflow, or owe one where the guest has not acknowledged the last.
-  [[gnu::cold, gnu::noinline]] void note_loss() noexcept {
-    if (!evtq_.enabled() || evtq_.lose()) return;
-    const bool staged = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
-    if (staged || loss_owed_) return;
-    loss_owed_ = true;
-    journal_.set_loss_owed(true);
-  }
-
-  [[gnu::cold, gnu::noinline]] void pay_owed_loss() noexcept {
-    if (!evtq_.lose()) return;  // still unacknowledged
-    if (!deliver(kNoDevice, {}, false)) return;
-    // After the overflow is out: a kill in between raises it twice, never not at all.
-    loss_owed_ = false;
-    journal_.set_loss_owed(false);
-  }
+  [[gnu::cold, gnu::noinline]] void note_loss() noexcept;
+  [[gnu::cold, gnu::noinline]] void pay_owed_loss() noexcept;
 
   /// returns  false: stopped by the hook
   bool deliver(std::uint32_t device, const SourcePosition& position, bool commit) noexcept {
@@ -304,6 +310,7 @@ class EventDuty {
     interrupt_due_ |=
         setup_.mode == RegisterMode::kTrapped ? evtq_.publish_trapped() : evtq_.publish_exitless();
     if (overflow) tally(counters_.overflows);
+    timer_.mark(stages_.publish);
     if (step(JournalStep::kEventPublished)) return false;
     if (commit && sources_->commit(device) != 0) tally(devices_[device].commit_failed);
     if (step(JournalStep::kEventCommitted)) return false;
@@ -337,6 +344,8 @@ class EventDuty {
   std::size_t first_ = 0;
   std::size_t rounds_ = 0;
   std::size_t idle_rounds_ = 0;  ///< since a source had anything
+  std::size_t last_source_ = 0;  ///< that had anything
+  Nanos last_work_ = 0;          ///< when that was
   std::uint32_t irq_control_ = 0;
   bool interrupt_due_ = false;
   bool loss_owed_ = false;
@@ -352,6 +361,8 @@ class EventDuty {
   [[no_unique_address]] Clock clock_;
   viommu::TranscodeCounts transcode_;
   EventGuestCounters counters_;
+  EventStageCycles stages_;
+  StageTimer timer_;
   Histogram publish_ns_;
   using Requests =
       std::conditional_t<kAnswersPages<Sources>, PageRequests<Sources>, NoPageRequests>;

@@ -60,6 +60,32 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
+void EventDuty<Sources, Hook, Clock>::drop(EventDeviceCounters& counters) noexcept {
+  tally(counters.dropped_full);
+  note_loss();
+  if (!evtq_.usable()) raise_gerror(viommu::gerror::kEvtqAbt, journal_.gerror_token());
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+void EventDuty<Sources, Hook, Clock>::note_loss() noexcept {
+  if (!evtq_.enabled() || evtq_.lose()) return;
+  const bool staged = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
+  if (staged || loss_owed_) return;
+  loss_owed_ = true;
+  journal_.set_loss_owed(true);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+void EventDuty<Sources, Hook, Clock>::pay_owed_loss() noexcept {
+  if (!evtq_.lose()) return;  // still unacknowledged
+  timer_.stop();
+  if (!deliver(kNoDevice, {}, false)) return;
+  // After the overflow is out: a kill in between raises it twice, never not at all.
+  loss_owed_ = false;
+  journal_.set_loss_owed(false);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
 std::size_t EventDuty<Sources, Hook, Clock>::serve_messages() noexcept {
   std::size_t served = 0;
   for (;;) {

@@ -215,12 +215,14 @@ GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
   out.paused = paused;
   out.detached = memory_.poisoned();
   copy_counters(out.events, event_->counters());
+  copy_counters(out.event_stages, event_->stages());
   out.interrupts = load_relaxed(event_->evtq_interrupt().raised());
   out.interrupts_unheard = load_relaxed(event_->evtq_interrupt().unheard());
   out.publish_ns.merge(event_->publish_ns());
   std::visit(
       [&](const auto& duty) {
         copy_counters(out.commands, duty->counters());
+        copy_counters(out.command_stages, duty->stages());
         if constexpr (requires { duty->policy().counters(); }) {
           copy_counters(out.merge, duty->policy().counters());
         }

@@ -61,6 +61,10 @@ struct GuestSpec {
   /// registers are polled as an exitless guest's are.
   int doorbell_eventfd = -1;
   std::vector<MsiRoute> routes;  ///< looked at for an MSI whose address is no memory of the guest
+  /// RegisterMode::kExitless, both or none; -1: the VMM cannot arm. What is said on them:
+  /// doorbell.h.
+  int arm_eventfd = -1;
+  int armed_eventfd = -1;
   Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
                                     ///< ring, when the shard sleeps
   std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown

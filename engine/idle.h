@@ -14,9 +14,10 @@
 namespace faultline::engine {
 
 enum class IdlePolicy : std::uint8_t {
-  kSpin,   ///< poll again at once: the least latency, the whole core
-  kPause,  ///< tell the core that this is a spin loop: the default on an isolated core
-  kYield,  ///< nap when nothing came for a while: the default everywhere else
+  kSpin,     ///< poll again at once: the least latency, the whole core
+  kPause,    ///< tell the core that this is a spin loop: the default on an isolated core
+  kMonitor,  ///< wait for a write to the line that work is most likely announced by (monitor.h)
+  kYield,    ///< nap when nothing came for a while: the default everywhere else
   kSleep,  ///< sleep on descriptors when nothing came for a set time, and poll again from the first
            ///< event on
 };
@@ -33,6 +34,8 @@ struct IdleOptions {
       return "spin";
     case IdlePolicy::kPause:
       return "pause";
+    case IdlePolicy::kMonitor:
+      return "monitor";
     case IdlePolicy::kYield:
       return "yield";
     case IdlePolicy::kSleep:
@@ -42,8 +45,8 @@ struct IdleOptions {
 }
 
 [[nodiscard]] constexpr std::optional<IdlePolicy> idle_from_name(std::string_view name) noexcept {
-  for (const IdlePolicy p :
-       {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield, IdlePolicy::kSleep}) {
+  for (const IdlePolicy p : {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kMonitor,
+                             IdlePolicy::kYield, IdlePolicy::kSleep}) {
     if (idle_name(p) == name) return p;
   }
   return std::nullopt;
@@ -79,7 +82,8 @@ inline void rest(IdlePolicy policy, std::size_t idle_rounds = kYieldAfter + 1) n
       }
       [[fallthrough]];
     case IdlePolicy::kPause:
-    case IdlePolicy::kSleep:  // until it sleeps (shard_sleep.h)
+    case IdlePolicy::kMonitor:  // where there is no line to watch
+    case IdlePolicy::kSleep:    // until it sleeps (shard_sleep.h)
       cpu_relax();
       return;
   }

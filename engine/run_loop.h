@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "engine/idle.h"
+#include "engine/monitor.h"
 #include "engine/shard_sleep.h"
 #include "kernel/base/clock.h"
 
@@ -24,19 +25,24 @@ inline constexpr Nanos kDrainNs = 200'000'000;
 /// found nothing and nothing is in flight, or kDrainNs have passed.
 ///
 /// shards  usually one; several share the core round by round, and then never sleep
-/// idle    kSleep needs a shard with a Sleeper; without one it pauses
+/// idle    kSleep needs a shard with a Sleeper; without one it pauses. So does kMonitor where
+///         several shards share the core, something is in flight or no duty has a line
 /// clock   () → Nanos
+/// cpu     of kMonitor
 /// cost    one clock() and one cycles() per shard and round beyond the duties' own
 /// thread  the lcore
-template <class Shard, class Clock>
+template <class Shard, class Clock, class Cpu = CpuMonitor>
 requires std::same_as<std::invoke_result_t<Clock&>, Nanos>
-void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock) noexcept {
+void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock,
+              Cpu cpu = Cpu{}) noexcept {
   const IdlePolicy idle = options.policy;
   // The default slack of 50 µs would be added to every nap.
   if (idle == IdlePolicy::kYield || idle == IdlePolicy::kSleep) prctl(PR_SET_TIMERSLACK, 1UL);
   SleepRule rule(options);
   const bool sleeps =
       idle == IdlePolicy::kSleep && shards.size() == 1 && shards[0]->sleeper() != nullptr;
+  const bool monitors = idle == IdlePolicy::kMonitor && shards.size() == 1;
+  LineWatch<Cpu> line(cpu);
   std::size_t idle_rounds = 0;
   Nanos drain_until = 0;
   std::uint64_t before = cycles();
@@ -45,6 +51,7 @@ void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock
     bool stopping = true;
     bool quiet = true;
     Nanos now = 0;
+    if (monitors) line.look(idle_rounds > 0 ? shards[0]->watched_word() : nullptr);
     for (Shard* shard : shards) {
       now = clock();
       const std::size_t done = shard->round(now);
@@ -63,7 +70,13 @@ void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock
       if ((work == 0 && quiet) || now >= drain_until) return;
     }
     idle_rounds = work == 0 ? idle_rounds + 1 : 0;
-    if (idle_rounds > 0) rest(idle, idle_rounds);
+    if (idle_rounds > 0) {
+      if (monitors && shards[0]->quiet()) {
+        line.rest(shards[0]->watched_word());
+      } else {
+        rest(idle, idle_rounds);
+      }
+    }
     if (sleeps && rule.due(work, now)) [[unlikely]] {
       if (sleep_unless_work(*shards[0], rule, options, clock) != 0) (void)rule.due(1, clock());
       before = cycles();

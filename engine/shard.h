@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/monitor.h"
 #include "engine/ring.h"
 #include "engine/sleeper.h"
 #include "kernel/base/clock.h"
@@ -31,6 +32,10 @@ namespace faultline::engine {
 /// drain_signals(now)  take back what they signal; every round from then on finds what it was for
 /// longest_sleep()     ns that the duty may be left alone; 0: it has to be polled all the time, as
 ///                     has a duty that does not say
+///
+/// and for one that waits for a write to a line:
+///
+/// watched()           the WatchedLine that most likely announces the duty's next work
 template <class D>
 concept Duty = requires(D& d, Nanos now) {
   { d.round(now) }
@@ -61,8 +66,8 @@ struct alignas(kCacheLine) ShardCounters {
 /// The duties of one polling core, by type: the loop over them is monomorphic, nothing in it is
 /// shared with another core.
 ///
-/// thread  round() and what it calls: the owning core. post(), take_ack(): one control thread.
-///         add() and remove() directly: only while no core runs the shard
+/// thread  round() and what it calls: the owning core. post(), take_ack(), watch(), unwatch(): one
+///         control thread. add() and remove() directly: only while no core runs the shard
 template <Duty... Duties>
 class Shard {
  public:
@@ -86,13 +91,6 @@ class Shard {
   bool add(D& duty) noexcept {
     auto& list = std::get<std::vector<D*>>(duties_);
     if (list.size() == list.capacity()) return false;
-    if constexpr (requires { duty.wake_fds(); }) {
-      for (const int fd : duty.wake_fds()) {
-        if (!sleeper_ || sleeper_->watch(fd)) continue;
-        unwatch(duty);
-        return false;
-      }
-    }
     list.push_back(&duty);
     return true;
   }
@@ -102,7 +100,6 @@ class Shard {
     auto& list = std::get<std::vector<D*>>(duties_);
     const auto at = std::find(list.begin(), list.end(), &duty);
     if (at == list.end()) return false;
-    unwatch(duty);
     list.erase(at);
     return true;
   }
@@ -144,6 +141,28 @@ class Shard {
 
   // For a shard that sleeps; shard_sleep.h says in which order.
 
+  /// Let a duty's descriptors wake the shard: before the duty is added, by whoever adds it, since
+  /// that takes system calls. returns  false: the kernel refused; nothing is watched
+  template <Duty D>
+  bool watch(D& duty) noexcept {
+    if constexpr (requires { duty.wake_fds(); }) {
+      for (const int fd : duty.wake_fds()) {
+        if (!sleeper_ || sleeper_->watch(fd)) continue;
+        unwatch(duty);
+        return false;
+      }
+    }
+    return true;
+  }
+  /// After it was removed.
+  template <Duty D>
+  void unwatch(D& duty) noexcept {
+    if constexpr (requires { duty.wake_fds(); }) {
+      if (!sleeper_) return;
+      for (const int fd : duty.wake_fds()) sleeper_->unwatch(fd);
+    }
+  }
+
   /// Before its first duty.
   void sleep_on(std::unique_ptr<Sleeper> sleeper) noexcept { sleeper_ = std::move(sleeper); }
   [[nodiscard]] Sleeper* sleeper() noexcept { return sleeper_.get(); }
@@ -165,6 +184,19 @@ class Shard {
       }
     });
     return least;
+  }
+
+  /// The line of the duty that had work last; null: no duty has one.
+  [[nodiscard]] const std::uint32_t* watched_word() noexcept {
+    WatchedLine best;
+    for_each([&](auto& duty) {
+      if constexpr (requires { duty.watched(); }) {
+        const WatchedLine line = duty.watched();
+        if (line.word == nullptr) return;
+        if (best.word == nullptr || line.last_work > best.last_work) best = line;
+      }
+    });
+    return best.word;
   }
 
   void account_sleep(Nanos length) noexcept {
@@ -207,14 +239,6 @@ class Shard {
       return std::all_of(list.begin(), list.end(), [](const D* d) { return d->quiet(); });
     } else {
       return true;
-    }
-  }
-
-  template <Duty D>
-  void unwatch(D& duty) noexcept {
-    if constexpr (requires { duty.wake_fds(); }) {
-      if (!sleeper_) return;
-      for (const int fd : duty.wake_fds()) sleeper_->unwatch(fd);
     }
   }
 

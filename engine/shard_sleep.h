@@ -21,7 +21,7 @@
 namespace faultline::engine {
 
 /// Points of the protocol at which a test may let something arrive.
-enum class SleepStep : std::uint8_t { kDrained, kLooked };
+enum class SleepStep : std::uint8_t { kBegun, kDrained, kLooked };
 
 struct NoSleepHook {
   void operator()(SleepStep) const noexcept {}
@@ -64,6 +64,7 @@ class SleepRule {
 template <class Shard, class Clock, class Hook = NoSleepHook>
 std::size_t sleep_unless_work(Shard& shard, SleepRule& rule, const IdleOptions& options,
                               Clock&& clock, Hook hook = {}) noexcept {
+  hook(SleepStep::kBegun);
   shard.drain_signals(clock());
   hook(SleepStep::kDrained);
   const std::size_t work = shard.round(clock());

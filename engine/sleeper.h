@@ -17,7 +17,7 @@ enum class Woken : std::uint8_t {
 /// What a shard sleeps on: an epoll of all that may bring it work, and a descriptor of its own by
 /// which the control thread wakes it.
 ///
-/// thread  wake(): any; everything else: the shard
+/// thread  sleep(): the shard; everything else: any
 class Sleeper {
  public:
   /// errors  no descriptors left

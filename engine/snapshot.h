@@ -13,6 +13,7 @@
 #include "engine/guest_spec.h"
 #include "engine/merge/counters.h"
 #include "engine/shard.h"
+#include "engine/stage_cycles.h"
 #include "kernel/base/histogram.h"
 #include "kernel/base/shared.h"
 
@@ -65,6 +66,8 @@ struct GuestSnapshot {
   std::uint32_t evtq_size = 0;           ///< 0: disabled
   Histogram publish_ns;                  ///< poll → journalled, one sample per burst
   Histogram sync_ns;                     ///< CMD_SYNC: fetched → told done
+  EventStageCycles event_stages;         ///< of its EventDuty, sampled
+  CommandStageCycles command_stages;     ///< of its CommandDuty, sampled
   std::vector<DeviceSnapshot> devices;
 
   /// Sum of one counter over the devices.

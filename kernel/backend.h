@@ -26,6 +26,8 @@ namespace faultline {
 ///                   must cost next to nothing when nothing is due
 /// next_active(i, n) optional: the first source of [i, n) whose poll() may return something, n when
 ///                   there is none. What idle rounds then look at instead of polling each
+/// watched_word(i)   optional: a word on the line that the kernel writes when source i has
+///                   something; null: there is none
 ///
 /// A source whose kernel gives records away for good (a read(2)) also has
 /// kPollTakes        a constant, true: the journal then carries a reading mark

@@ -38,8 +38,9 @@ void declare_run(CLI::App& command, RunOptions& to) {
       "iommufd: a device bound to vfio-pci, as its PCI address (0000:01:00.0) or its "
       "file (/dev/vfio/devices/vfio0); may be repeated");
   choice("--rate", to.rate, {"fast", "recorded"}, "think time of the guests' vCPUs [fast]");
-  choice("--idle", to.idle, {"auto", "spin", "pause", "yield", "sleep"},
-         "what a polling core does when nothing came [auto: pause where isolated, else yield]");
+  choice("--idle", to.idle, {"auto", "spin", "pause", "monitor", "yield", "sleep"},
+         "what a polling core does when nothing came [auto: pause where isolated, else yield]; "
+         "monitor waits for a write to a line, where the CPU can");
   command.add_option("--trace", to.trace,
                      "recorded commands to play: NAME of NAME.cmdq, NAME.db and NAME.json");
   command.add_option("--json", to.json, "write the result to this file");

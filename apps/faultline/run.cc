@@ -18,6 +18,7 @@
 #include "apps/faultline/session.h"
 #include "apps/faultline/setup.h"
 #include "apps/wiring/wiring.h"
+#include "engine/monitor.h"
 #include "kernel/soft/soft_kernel.h"
 #include "kernel/soft/soft_process.h"
 #include "kernel/soft/soft_process_sys.h"
@@ -73,6 +74,10 @@ Result<int> run_soft_process(const RunOptions& options, const guest::Trace& trac
 }
 
 Result<void> check(const RunOptions& options) {
+  if (const auto idle = engine::idle_from_name(options.idle)) {
+    auto ok = engine::check_idle(*idle);
+    if (!ok) return fail(kUsageError, "--idle " + options.idle + ": " + ok.error().what);
+  }
   if (options.quirks == "v7" && options.abi == "2") {
     return fail(kUsageError, "--quirks v7 has fault ABI 1 only: leave --abi 2 away");
   }

@@ -20,7 +20,6 @@ constexpr std::size_t kMostRoutes = 16;
 constexpr std::size_t kMostVcpus = 1024;
 constexpr std::uint64_t kMostCpu = 65535;
 constexpr std::uint64_t kMost32 = 0xffffffff;
-constexpr std::uint64_t kRegisterBytes = 0x20000;
 
 /// Duplicates them in turn and remembers the first failure; what was made is closed then.
 class Duplicates {

@@ -65,6 +65,10 @@ Result<void> make_nonblocking_eventfd(const Fd& fd) {
 }
 
 Result<Fd> copy_journal(int journal) {
+  // Only a file in memory: to read any other one may take as long as the peer likes.
+  if (::fcntl(journal, F_GET_SEALS) < 0) {
+    return fail(EINVAL, "'journal' is no memfd; pass the one that start gave");
+  }
   std::string bytes(sizeof(engine::JournalLayout), '\0');
   // A short one is padded with zeros, which no journal has where it counts.
   if (::pread(journal, bytes.data(), bytes.size(), 0) < 0) {

@@ -89,11 +89,12 @@ void Server::State::turn(int timeout_ms) {
   const Nanos now = monotonic_ns();
   for (int i = 0; i < n; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
-    if (event.data.u64 == kListener) {
+    const std::uint64_t id = event.data.u64;  // a copy: the struct is packed
+    if (id == kListener) {
       accept_peers();
       continue;
     }
-    const auto at = sessions.find(event.data.u64);
+    const auto at = sessions.find(id);
     if (at == sessions.end()) continue;
     if ((event.events & EPOLLOUT) != 0) flush(at->second);
     if ((event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) serve(at->second, now);

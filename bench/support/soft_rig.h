@@ -56,17 +56,19 @@ class SoftRig {
     return must(vfio::FaultRegions<Sys>::open(*sys_, files_, abi));
   }
 
-  /// Give device 0 a stage 1 in which every address below 2^39 is a translation fault.
-  void make_fault(Guest& guest) {
-    check(containers_[0].map_dma(Gpa{Guest::kBase}, Guest::kSize, guest.ram_));
+  /// Give the first `devices` a stage 1 in which every address below 2^39 is a translation fault.
+  void make_fault(Guest& guest, unsigned devices = 1) {
     soft::GuestTables tables(static_cast<std::byte*>(guest.ram_) + (8U << 20U), 1U << 20U,
                              Guest::kBase + (8U << 20U));
     tables.write_cd(1);
     Stage1Config config;
     config.mode = Stage1Config::Mode::kTranslate;
     config.cd_table = tables.cd();
-    if (const int rc = containers_[0].bind_stage1(config); rc != 0) {
-      throw std::runtime_error("binding stage 1: " + std::to_string(rc));
+    for (unsigned i = 0; i < devices; ++i) {
+      check(containers_[i].map_dma(Gpa{Guest::kBase}, Guest::kSize, guest.ram_));
+      if (const int rc = containers_[i].bind_stage1(config); rc != 0) {
+        throw std::runtime_error("binding stage 1: " + std::to_string(rc));
+      }
     }
   }
 

@@ -115,6 +115,10 @@ class EventWatch {
 
   [[nodiscard]] std::size_t size() const noexcept { return fds_.size(); }
   [[nodiscard]] bool uses_ring() const noexcept { return static_cast<bool>(ring_); }
+  /// What the kernel writes when something came; null: there is no ring.
+  [[nodiscard]] const std::uint32_t* flag_word() const noexcept {
+    return ring_ ? ring_.flag_word() : nullptr;
+  }
   /// One line for the operator: how, and why not otherwise.
   [[nodiscard]] std::string describe() const {
     const std::string files = std::to_string(fds_.size()) + (fds_.size() == 1 ? " file" : " files");

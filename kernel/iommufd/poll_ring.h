@@ -85,6 +85,7 @@ class PollRing {
     return (load_relaxed(*sq_flags_) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0 &&
            unsubmitted_ == 0;
   }
+  [[nodiscard]] const std::uint32_t* flag_word() const noexcept { return sq_flags_; }
   [[nodiscard]] bool overflowed() const noexcept {
     return (load_relaxed(*sq_flags_) & IORING_SQ_CQ_OVERFLOW) != 0;
   }

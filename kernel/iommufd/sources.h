@@ -82,6 +82,11 @@ class EventSources {
     return at;
   }
 
+  /// One for all devices: the flag word of the ring that watches the files; null: it reads them.
+  [[nodiscard]] const std::uint32_t* watched_word(std::size_t /*i*/) const noexcept {
+    return watch_.flag_word();
+  }
+
   [[nodiscard]] SourcePosition position(std::size_t /*i*/) const noexcept {
     return {events_.handed(), 0};
   }

@@ -82,6 +82,18 @@ class FaultRegions {
     return from;
   }
 
+  /// ABI 2: the kernel's prod. ABI 1: the address in the slot that comes next; of a record that
+  /// spans two lines or repeats the address nothing may be seen.
+  [[nodiscard]] const std::uint32_t* watched_word(std::size_t i) noexcept {
+    const std::uint64_t* word = nullptr;
+    if (auto* second = regions_[i].prod_watched()) {
+      word = second->watch().prod;
+    } else {
+      word = regions_[i].slot_watched()->watch().slot + kAddressWord;
+    }
+    return reinterpret_cast<const std::uint32_t*>(word);
+  }
+
   SourcePosition position(std::size_t i) noexcept { return regions_[i].position(); }
   int commit(std::size_t i) noexcept {
     const int rc = regions_[i].commit();
@@ -114,6 +126,9 @@ class FaultRegions {
   [[nodiscard]] const FaultStats& stats(std::size_t i) noexcept { return regions_[i].stats(); }
 
  private:
+  /// In a record of version 1, in 64-bit words: what differs most from one to the next.
+  static constexpr std::size_t kAddressWord = 3;
+
   FaultRegions(Sys& sys, UniqueFd<Sys> epoll, Nanos period)
       : sys_(&sys), epoll_(std::move(epoll)), period_(period) {}
 

@@ -101,8 +101,8 @@ TEST(RunLoop, IsStoppedFromAnotherThread) {
 }
 
 TEST(Idle, HasNamesAndDefaults) {
-  for (const IdlePolicy p :
-       {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kYield, IdlePolicy::kSleep}) {
+  for (const IdlePolicy p : {IdlePolicy::kSpin, IdlePolicy::kPause, IdlePolicy::kMonitor,
+                             IdlePolicy::kYield, IdlePolicy::kSleep}) {
     EXPECT_EQ(idle_from_name(idle_name(p)), p);
     rest(p);
   }

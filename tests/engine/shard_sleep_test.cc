@@ -58,7 +58,7 @@ struct Sleeping {
     auto sleeper = Sleeper::make();
     EXPECT_TRUE(sleeper) << sleeper.error().message();
     shard.sleep_on(std::move(*sleeper));
-    EXPECT_TRUE(shard.add(duty));
+    EXPECT_TRUE(shard.watch(duty) && shard.add(duty));
   }
   Inbox inbox;
   InboxDuty duty{&inbox};
@@ -83,6 +83,74 @@ TEST(ShardSleep, WhatArrivesAtAnyStepOfGoingToSleepIsSeen) {
       EXPECT_EQ(s.shard.round(1), 1U);
     }
   }
+}
+
+/// How a shard goes to sleep: the real way, and ways that lose wake-ups.
+enum class Order { kReal, kNoLook, kLookFirst };
+
+template <class Hook>
+void go_to_sleep(Order order, InboxShard& shard, const IdleOptions& options, Hook hook) {
+  SleepRule rule(options);
+  if (order == Order::kReal) {
+    (void)sleep_unless_work(shard, rule, options, MonotonicClock{}, hook);
+    return;
+  }
+  hook(SleepStep::kBegun);
+  if (order == Order::kNoLook) {
+    shard.drain_signals(1);
+    hook(SleepStep::kDrained);
+    hook(SleepStep::kLooked);
+  } else {
+    const std::size_t work = shard.round(1);
+    hook(SleepStep::kDrained);
+    shard.drain_signals(1);
+    hook(SleepStep::kLooked);
+    if (work != 0) return;
+  }
+  (void)shard.sleeper()->sleep(options.longest);
+}
+
+/// Let a producer's two steps, visible and signal (or the other way round), happen at any two
+/// points of going to sleep. returns  interleavings in which the shard then sleeps although there
+/// is work and nothing will wake it
+unsigned lost_wake_ups(Order order, bool signal_first) {
+  constexpr int kAfter = 3;  // it sleeps
+  unsigned lost = 0;
+  for (int first = 0; first <= kAfter; ++first) {
+    for (int second = first; second <= kAfter; ++second) {
+      Sleeping s;
+      const auto produce = [&](bool signal) {
+        if (signal) {
+          s.inbox.bell.ring();
+        } else {
+          s.inbox.pending.fetch_add(1, std::memory_order_release);
+        }
+      };
+      const auto at = [&](int point) {
+        if (first == point) produce(signal_first);
+        if (second == point) produce(!signal_first);
+      };
+      IdleOptions options = sleeping();
+      options.longest = 1;  // whether it would have been woken is asked afterwards
+      go_to_sleep(order, s.shard, options, [&](SleepStep step) { at(static_cast<int>(step)); });
+      at(kAfter);
+      const bool pending = s.inbox.taken == 0;
+      // A sleep that was ended at once has been followed by a round; one round is what that is.
+      const bool woken = s.shard.sleeper()->sleep(1) == Woken::kBySignal;
+      lost += pending && !woken ? 1U : 0U;
+    }
+  }
+  return lost;
+}
+
+TEST(ShardSleep, LosesNoWakeUpInAnyInterleavingOfArmingAndArrival) {
+  EXPECT_EQ(lost_wake_ups(Order::kReal, false), 0U);
+}
+
+TEST(ShardSleep, EachPlantedOrderLosesOne) {
+  EXPECT_GT(lost_wake_ups(Order::kNoLook, false), 0U) << "sleeps without looking once more";
+  EXPECT_GT(lost_wake_ups(Order::kLookFirst, false), 0U) << "looks, takes signals back, sleeps";
+  EXPECT_GT(lost_wake_ups(Order::kReal, true), 0U) << "a producer that signals first";
 }
 
 TEST(ShardSleep, DoesNotSleepWhileSomethingIsInFlight) {
@@ -133,10 +201,12 @@ TEST(ShardSleep, AnswersTheControlThreadWhileItSleeps) {
     EXPECT_TRUE(accepted);
   };
   for (std::uint64_t i = 0; i < 100; ++i) {
+    ASSERT_TRUE(s.shard.watch(guest));
     tell(ShardMessage::Kind::kAdd, 2 * i);
     other.deliver();
     while (other.taken.load(std::memory_order_acquire) != i + 1) std::this_thread::yield();
     tell(ShardMessage::Kind::kRemove, 2 * i + 1);
+    s.shard.unwatch(guest);
   }
   ASSERT_TRUE(s.shard.post({}));
   core.join();
@@ -154,7 +224,7 @@ TEST(ShardSleep, ATrappedGuestsDoorbellEndsTheSleep) {
   EXPECT_EQ(duty.longest_sleep(), ~Nanos{0});
   Shard<Duty> shard;
   shard.sleep_on(std::move(*Sleeper::make()));
-  ASSERT_TRUE(shard.add(duty));
+  ASSERT_TRUE(shard.watch(duty) && shard.add(duty));
   std::thread core([&] {
     Shard<Duty>* const shards[] = {&shard};
     run_loop(std::span<Shard<Duty>* const>(shards), sleeping(), MonotonicClock{});

@@ -93,6 +93,28 @@ TEST_F(VfioFaultRegions, NameARegionActiveFromItsRecordUntilItsLastOneIsPolled) 
   }
 }
 
+TEST_F(VfioFaultRegions, NameAWordThatEveryRecordChanges) {
+  for (const std::uint32_t abi : {1U, 2U}) {
+    SCOPED_TRACE(abi);
+    regions.reset();
+    devices.clear();
+    container.reset();
+    kernel.max_abi = abi;
+    kernel.abi = 0;
+    kernel.prod1 = kernel.cons1 = 0;
+    ASSERT_EQ(open_regions(), "");
+    poll();
+    for (std::uint64_t tag = 1; tag < 500; ++tag) {  // several laps
+      const std::uint32_t* const word = regions->watched_word(0);
+      const std::uint32_t before = *word;
+      abi == 1 ? kernel.produce1(tag) : kernel.produce2(tag);
+      ASSERT_NE(*word, before);
+      ASSERT_EQ(poll().size(), 1U);
+      regions->commit(0);
+    }
+  }
+}
+
 TEST_F(VfioFaultRegions, NameARegionActiveWhenTheBackstopHasSomethingThatLooksLikeNothing) {
   ASSERT_EQ(open_regions(vfio::AbiChoice::kAuto, {.backstop_period = 1000}), "");
   poll();

@@ -5,7 +5,7 @@
 //
 // no lost wake-up   no state without a way on in which work is left
 //
-// Planted errors: LOOK_FIRST (it looks, drains, sleeps), SIGNAL_FIRST (a producer signals before its
+// Planted errors: NO_LOOK (it drains and sleeps), LOOK_FIRST (it looks, drains, sleeps), SIGNAL_FIRST (a producer signals before its
 // work can be seen), DRAIN_AWAKE (it drains once more when it has woken, and sleeps without a look).
 
 #define ARRIVALS 2
@@ -44,7 +44,9 @@ active proctype shard() {
      atomic { printf("drain\n"); signalled = false };
 #else
      atomic { printf("drain\n"); signalled = false };
+#ifndef NO_LOOK
      look();
+#endif
 #endif
      if
      :: found > 0 -> skip

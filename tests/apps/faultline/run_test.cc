@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "engine/monitor.h"
 #include "tests/apps/faultline/program.h"
 
 namespace faultline {
@@ -59,6 +60,18 @@ TEST(Run, IsCleanWhileItsDutiesMoveBetweenShards) {
   EXPECT_EQ(f.status, 0) << f.out;
   EXPECT_NE(f.out.find("audit: clean"), std::string::npos) << f.out;
   EXPECT_NE(f.out.find(" moves of a duty to another shard"), std::string::npos) << f.out;
+}
+
+TEST(Run, MonitorsWhereTheCpuCanAndSaysWhatToTakeWhereNot) {
+  if (const auto able = engine::check_idle(engine::IdlePolicy::kMonitor); able) {
+    expect_clean({"--idle", "monitor"});
+  } else {
+    const Finished f = run({"--idle", "monitor"});
+    EXPECT_EQ(f.status, 2) << f.out;
+    EXPECT_NE(f.out.find("--idle monitor: " + able.error().what + "\n"), std::string::npos)
+        << f.out;
+    EXPECT_NE(f.out.find("take pause"), std::string::npos) << f.out;
+  }
 }
 
 TEST(Run, IsCleanWhileItsShardsSleep) {

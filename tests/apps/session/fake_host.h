@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cerrno>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/session/guest_host.h"
+#include "apps/session/request_fds.h"
+#include "engine/journal.h"
+
+namespace faultline::session::testing {
+
+/// A host without an engine: holds what it is given as a real one would, and says what was asked.
+class FakeHost final : public GuestHost {
+ public:
+  struct Held {
+    explicit Held(GuestRequest r, engine::Journal j)
+        : request(std::move(r)), journal(std::move(j)) {}
+    OwnedRequest request;
+    engine::Journal journal;
+    bool paused = false;
+  };
+
+  /// The next call fails with this line.
+  void fail_next(std::string line) { failure_ = std::move(line); }
+
+  [[nodiscard]] Backend backend() const noexcept override { return Backend::kSoft; }
+  [[nodiscard]] FdCounts fd_counts() const noexcept override { return {3, 1}; }
+
+  Result<int> add(GuestRequest guest) override {
+    OwnedRequest owned(std::move(guest));
+    if (auto ok = call("add " + owned->name); !ok) return tl::unexpected(ok.error());
+    const std::string name = owned->name;
+    if (guests.contains(name)) return fail(EEXIST, "the host has it already");
+    auto journal = owned->journal >= 0 ? engine::Journal::open(owned->journal)
+                                       : engine::Journal::create(name, 1, 7);
+    if (!journal) return tl::unexpected(journal.error());
+    const auto at = guests.emplace(name, Held(std::move(*owned), std::move(*journal))).first;
+    *owned = GuestRequest{};
+    at->second.paused = at->second.request->paused;
+    return at->second.journal.memfd();
+  }
+  Result<int> replace(GuestRequest guest) override {
+    OwnedRequest owned(std::move(guest));
+    if (auto ok = call("replace " + owned->name); !ok) return tl::unexpected(ok.error());
+    const std::string name = owned->name;
+    auto journal = std::move(guests.at(name).journal);
+    guests.erase(name);
+    const auto at = guests.emplace(name, Held(std::move(*owned), std::move(journal))).first;
+    *owned = GuestRequest{};
+    at->second.paused = at->second.request->paused;
+    return at->second.journal.memfd();
+  }
+  Result<void> remove(const std::string& name) override {
+    if (auto ok = call("remove " + name); !ok) return ok;
+    guests.erase(name);
+    return {};
+  }
+  Result<void> pause(const std::string& name) override {
+    if (auto ok = call("pause " + name); !ok) return ok;
+    guests.at(name).paused = true;
+    return {};
+  }
+  Result<void> resume(const std::string& name) override {
+    if (auto ok = call("resume " + name); !ok) return ok;
+    guests.at(name).paused = false;
+    return {};
+  }
+  Result<std::string> state(const std::string& name) override {
+    if (auto ok = call("state " + name); !ok) return tl::unexpected(ok.error());
+    return "state of " + name;
+  }
+  Result<void> set_state(const std::string& name, const std::string& state) override {
+    return call("set_state " + name + " " + state);
+  }
+  Result<void> reset(const std::string& name) override { return call("reset " + name); }
+  Result<void> set_budget(const std::string& name, const nlohmann::json& budget) override {
+    return call("set_budget " + name + " " + budget.dump());
+  }
+  Result<std::vector<GpaRange>> written(const std::string& name) override {
+    if (auto ok = call("written " + name); !ok) return tl::unexpected(ok.error());
+    return std::vector<GpaRange>{{Gpa{0x40000000}, 0x20000}};
+  }
+  Result<std::vector<StreamBinding>> bindings(const std::string& name) override {
+    if (auto ok = call("bindings " + name); !ok) return tl::unexpected(ok.error());
+    return std::vector<StreamBinding>(guests.at(name).request->devices.size(),
+                                      StreamBinding::kStage1);
+  }
+  [[nodiscard]] engine::EngineSnapshot snapshot() const override {
+    engine::EngineSnapshot out;
+    for (const auto& [name, held] : guests) {
+      out.guests.emplace_back();
+      out.guests.back().name = name;
+      out.guests.back().evtq_size = 64;
+    }
+    return out;
+  }
+  [[nodiscard]] Nanos oldest_beat() const override { return beat; }
+  Result<void> stop() override { return {}; }
+
+  std::map<std::string, Held> guests;
+  std::vector<std::string> calls;
+  Nanos beat = 1;
+
+ private:
+  Result<void> call(std::string what) {
+    calls.push_back(std::move(what));
+    if (failure_.empty()) return {};
+    return fail(0, std::exchange(failure_, {}));
+  }
+
+  std::string failure_;
+};
+
+}  // namespace faultline::session::testing

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <gtest/gtest.h>
+
+#include "apps/session/kept_guest.h"
+#include "tests/apps/session/peer_end.h"
+
+namespace faultline::session {
+namespace {
+
+using testing::Bench;
+using testing::event;
+using testing::json;
+using testing::memfd;
+using testing::open_fds;
+using testing::PeerEnd;
+
+json attach(const std::string& guest, const std::string& token) {
+  return {{"method", "guest.attach"}, {"guest", guest}, {"token", token}};
+}
+
+TEST(Restore, AnotherLifeServesTheGuestsThatWereKept) {
+  Bench first;
+  PeerEnd vmm(first);
+  const std::string token = vmm.serve_guest("g");
+  ASSERT_TRUE(vmm.ok({{"method", "budget"}, {"guest", "g"}, {"weight", 3}}));
+  const std::string paused = vmm.serve_guest("p");
+  ASSERT_TRUE(vmm.of("pause", "p"));
+  first.host.guests.at("g").journal.set_in_use();
+
+  Bench second;
+  EXPECT_EQ(second.server->restore(first.keeper.hand_out()), 2U);
+  ASSERT_TRUE(second.host.guests.contains("g"));
+  auto& g = second.host.guests.at("g");
+  EXPECT_EQ(g.request->devices.size(), 1U);
+  EXPECT_EQ(g.request->memory[0].gpa.value, 0x40000000U);
+  EXPECT_FALSE(g.paused);
+  EXPECT_TRUE(second.host.guests.at("p").paused);
+  EXPECT_EQ(second.host.calls.back().substr(0, 5), "add p");
+  PeerEnd back(second);
+  ASSERT_TRUE(back.ok(attach("g", token))) << back.error;
+  ASSERT_TRUE(back.ok(attach("p", paused))) << back.error;
+  EXPECT_EQ(back.result["state"], "paused");
+  // It is the same journal, not a new one.
+  EXPECT_TRUE(second.host.guests.at("g").journal.in_use());
+  // And what it holds now is enough for a third.
+  Bench third;
+  EXPECT_EQ(third.server->restore(second.keeper.hand_out()), 2U);
+}
+
+TEST(Restore, OfTwoGenerationsTheNewestThatIsWholeCounts) {
+  Bench first;
+  PeerEnd vmm(first);
+  vmm.serve_guest("g");
+  std::vector<KeptFd> kept = first.keeper.hand_out();
+  ASSERT_TRUE(vmm.add_device("g", 9));
+  // As if the service had died before the new record was kept, or before the old parts were let go.
+  for (KeptFd& k : first.keeper.hand_out()) {
+    if (k.name.ends_with("/record")) {
+      ::close(k.fd);
+    } else {
+      kept.push_back(k);
+    }
+  }
+  Bench second;
+  EXPECT_EQ(second.server->restore(std::move(kept)), 1U);
+  EXPECT_EQ(second.host.guests.at("g").request->devices.size(), 1U);
+  for (const auto& [name, fd] : second.keeper.held) {
+    EXPECT_EQ(name.rfind("g/g/3/", 0), 0U) << name;
+  }
+}
+
+TEST(Restore, WhatIsNotWholeIsLetGoWithALine) {
+  const std::size_t before = open_fds();
+  {
+    Bench first;
+    PeerEnd vmm(first);
+    vmm.serve_guest("a");
+    vmm.serve_guest("b");
+    vmm.serve_guest("c");
+    std::vector<KeptFd> kept;
+    for (KeptFd& k : first.keeper.hand_out()) {
+      const bool drop = k.name.find("g/a/1/m0") == 0 || k.name.find("g/b/1/record") == 0;
+      if (drop) {
+        ::close(k.fd);
+      } else {
+        kept.push_back(k);
+      }
+    }
+    kept.push_back({"g/d/1/record", memfd(100).release()});
+    kept.push_back({"nonsense", event().release()});
+    kept.push_back({"g/e/x/record", event().release()});
+    Bench second;
+    EXPECT_EQ(second.server->restore(std::move(kept)), 1U);
+    EXPECT_TRUE(second.host.guests.contains("c"));
+    EXPECT_TRUE(second.logged("guest a of an earlier life is let go: descriptor m0 was not kept"));
+    EXPECT_TRUE(second.logged("guest b of an earlier life is let go: it has no record"));
+    EXPECT_TRUE(second.logged("guest d of an earlier life is let go: its record is not JSON"));
+  }
+  EXPECT_EQ(open_fds(), before);
+}
+
+TEST(Restore, AGuestThatTheHostRefusesIsLetGo) {
+  Bench first;
+  PeerEnd vmm(first);
+  vmm.serve_guest("g");
+  Bench second;
+  second.host.fail_next("its kernel is gone");
+  EXPECT_EQ(second.server->restore(first.keeper.hand_out()), 0U);
+  EXPECT_TRUE(second.logged("let go: its kernel is gone"));
+  EXPECT_TRUE(second.keeper.held.empty());
+}
+
+TEST(Restore, AVmmThatKeptTheJournalGoesOnWithoutAKeeper) {
+  Bench first;
+  Fd journal;
+  {
+    PeerEnd vmm(first);
+    vmm.serve_guest("g");
+    first.host.guests.at("g").journal.set_in_use();
+    journal = std::move(vmm.fds[0]);
+  }
+  Bench second;
+  PeerEnd vmm(second);
+  EXPECT_EQ(vmm.refused(attach("g", "none")), "no guest g lingers here");
+  json add = {{"method", "guest.add"}, {"name", "g"},        {"registers", 0x40000000},
+              {"mode", "exitless"},    {"backend_fds", {0}}, {"journal", 1}};
+  std::vector<Fd> fds;
+  fds.push_back(event());
+  fds.push_back(memfd());
+  EXPECT_NE(vmm.refused(add, fds).find("guest g: restart journal refused"), std::string::npos);
+  fds[1] = std::move(journal);
+  ASSERT_TRUE(vmm.ok(add, fds)) << vmm.error;
+  ASSERT_TRUE(vmm.add_memory("g"));
+  ASSERT_TRUE(vmm.add_device("g", 8));
+  ASSERT_TRUE(vmm.of("start", "g")) << vmm.error;
+  EXPECT_TRUE(second.host.guests.at("g").journal.in_use());
+  // A copy: what the VMM still has is another file.
+  first.host.guests.at("g").journal.layout().header.magic = 0;
+  EXPECT_NE(second.host.guests.at("g").journal.layout().header.magic, 0U);
+}
+
+}  // namespace
+}  // namespace faultline::session
