@@ -165,7 +165,8 @@ Result<bool> run(const Options& options) {
   const RunResult result = session.finish();
   const std::vector<GuestTally> tallies = session.tallies();
   print_table(tallies);
-  const bool clean = print_verdict(result);
+  for (const std::string& finding : result.verdict.findings) fmt::print("{}\n", finding);
+  fmt::print("audit: {}\n", result.verdict.clean() ? "clean" : "NOT CLEAN");
   if (json) {
     if (auto ok = json->commit(to_json(tallies, result, **service)); !ok) {
       return tl::unexpected(ok.error());
@@ -173,7 +174,7 @@ Result<bool> run(const Options& options) {
   }
   for (HostGuest& host : hosts) close_descriptors(host);
   if (!played) return tl::unexpected(played.error());
-  return clean;
+  return result.verdict.clean();
 }
 
 }  // namespace faultline::vmm

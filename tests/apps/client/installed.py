@@ -7,6 +7,7 @@ usage: installed.py PROGRAM.c
 
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -20,13 +21,13 @@ def flags_of(root):
         sys.exit(f"{len(found)} faultline-client.pc are installed, not one")
     at = found[0].parent
     # The library itself is below the root; what it needs is the system's.
-    system = subprocess.run(
-        ["pkg-config", "--variable", "pc_path", "pkg-config"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    env = {**os.environ, "PKG_CONFIG_LIBDIR": f"{at}:{system}"}
+    ask = ["pkg-config", "--variable", "pc_path", "pkg-config"]
+    system = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    env = {**os.environ, "PKG_CONFIG_LIBDIR": f"{found[0].parent}:{system}"}
+    prefix = re.search(r"^prefix=(.*)$", found[0].read_text(), re.MULTILINE).group(1)
+    ask = ["pkg-config", f"--define-variable=prefix={root}{prefix}", "--static", "--cflags", "--libs"]
     text = subprocess.run(
-        ["pkg-config", "--define-prefix", "--static", "--cflags", "--libs", "faultline-client"],
-        env=env, capture_output=True, text=True, check=True,
+        [*ask, "faultline-client"], env=env, capture_output=True, text=True, check=True
     ).stdout
     return shlex.split(text)
 
