@@ -191,6 +191,11 @@ ABOUT = {
              "accounts to it in `/proc` over 10 s (ticks of 10 ms), then how long a fault after 5 ms of "
              "quiet takes from the DMA to the guest's queue. `monitor` (umwait, WFE on the queue's line) "
              "is not measured: it is not offered.",
+    "isolation": "A victim's CMD_SYNC and fault beside seven neighbours on one shard, from ringing to seen "
+                 "done, in time spent in rounds; a submission keeps the core for 5 µs. `Foreign`: with the "
+                 "rule that a round makes one submission; `BaselineNoRule`: the same shard without it; "
+                 "`submissions`: most foreign ones between two chances of the victim to have its faults "
+                 "delivered.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "
             "headers would be, 64 apart packed. What a round costs above the page-aligned loads is the "

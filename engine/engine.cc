@@ -49,6 +49,7 @@ Result<void> check_guest(const GuestSpec& spec, std::size_t sources, const Journ
     return fail(EINVAL, where + " has " + std::to_string(spec.devices.size()) + " devices but " +
                             std::to_string(sources) + " fault sources");
   }
+  if (!spec.budget.valid()) return fail(EINVAL, where + ": " + std::string(kBudgetRule));
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
       if (spec.devices[i].vsid == spec.devices[k].vsid) {

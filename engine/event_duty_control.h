@@ -190,6 +190,38 @@ void EventDuty<Sources, Hook, Clock>::refuse_requests(std::size_t n,
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
+[[gnu::cold, gnu::noinline]] void EventDuty<Sources, Hook, Clock>::drop(
+    EventDeviceCounters& counters) noexcept {
+  tally(counters.dropped_full);
+  note_loss();
+  if (!evtq_.usable()) raise_gerror(viommu::gerror::kEvtqAbt, journal_.gerror_token());
+}
+
+/// A record is gone: stage an overflow, or owe one where the guest has not acknowledged the last.
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+[[gnu::cold, gnu::noinline]] void EventDuty<Sources, Hook, Clock>::note_loss() noexcept {
+  if (!evtq_.enabled() || evtq_.lose()) return;
+  const bool staged = ((evtq_.staged_prod() ^ evtq_.prod()) & viommu::queue::kOverflow) != 0;
+  if (staged || loss_owed_) return;
+  loss_owed_ = true;
+  journal_.set_loss_owed(true);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+[[gnu::cold, gnu::noinline]] void EventDuty<Sources, Hook, Clock>::pay_owed_loss() noexcept {
+  if (!evtq_.lose()) return;  // still unacknowledged
+  if (!deliver(kNoDevice, {}, false)) return;
+  // After the overflow is out: a kill in between raises it twice, never not at all.
+  loss_owed_ = false;
+  journal_.set_loss_owed(false);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+[[gnu::cold, gnu::noinline]] void EventDuty<Sources, Hook, Clock>::note_cut() noexcept {
+  if (deficit_.cut()) tally(counters_.records_cut);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
 std::size_t EventDuty<Sources, Hook, Clock>::apply_plant(std::size_t n) noexcept {
   constexpr std::uint32_t kEvery = 32;
   if (n == 0 || plant_turn_++ % kEvery != 0) return n;

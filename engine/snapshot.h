@@ -52,6 +52,7 @@ struct GuestSnapshot {
   std::string name;
   PolicyKind policy = PolicyKind::kMerge;
   RegisterMode mode = RegisterMode::kExitless;
+  Budget budget;
   std::size_t event_shard = 0;
   std::size_t command_shard = 0;
   bool detached = false;  ///< its memory went away: nothing is served any more
