@@ -223,6 +223,11 @@ ABOUT = {
               "exceeds an idle one. `quiet`: the same in as long a time in which nobody does; `burst`: "
               "the same of the round that takes 32 records of each of the victim's 16 devices. The "
               "greatest ones are those of a machine that takes the core away: compare them with `quiet`.",
+    "isolation": "A victim's CMD_SYNC and fault beside seven neighbours on one shard, from ringing to seen "
+                 "done, in time spent in rounds; a submission keeps the core for 5 µs. `Foreign`: with the "
+                 "rule that a round makes one submission; `BaselineNoRule`: the same shard without it; "
+                 "`submissions`: most foreign ones between two chances of the victim to have its faults "
+                 "delivered.",
     "idle": "A shard's EventDuties with nothing to do, 64 devices to a guest. `BaselineLoads` is a bare load "
             "of one line per device: 4096 apart as page-aligned headers are, 4160 apart as coloured "
             "headers would be, 64 apart packed. What a round costs above the page-aligned loads is the "

@@ -34,6 +34,8 @@ struct alignas(kCacheLine) CommandCounters {
   std::uint64_t responses = 0;         ///< PRI_RESP, RESUME, STALL_TERM
   std::uint64_t msi_aborts = 0;        ///< SYNC MSIs to nowhere
   std::uint64_t register_changes = 0;  ///< CR0, IRQ_CTRL and GBPA writes acknowledged
+  std::uint64_t commands_cut = 0;      ///< rounds that the guest's budget ended
+  std::uint64_t foreign_waits = 0;     ///< rounds with work right behind another guest's submission
   std::uint64_t late_registers = 0;    ///< enables taken with prior values (see RegisterGate)
 };
 

@@ -10,6 +10,7 @@
 #include <span>
 #include <type_traits>
 
+#include "engine/budget.h"
 #include "engine/command_counters.h"
 #include "engine/control_registers.h"
 #include "engine/doorbell.h"
@@ -48,7 +49,8 @@ struct CommandDutySetup {
 ///
 ///   registers → fetch → decode → policy → submit → complete SYNCs, advance CONS
 ///
-/// A round submits at most once (merge::kMaxSubmission operations); whatever takes longer happens
+/// A round submits at most once (merge::kMaxSubmission operations) and handles what the guest's
+/// budget allows (budget.h); whatever takes longer happens
 /// over several rounds in a Mode of its own, during which nothing is fetched from this guest.
 /// CMDQ_CONS passes a command only when it took effect, so after an error, a failure or a restart
 /// everything uncovered is fetched again.
@@ -63,9 +65,6 @@ template <InvalidationSink Sink, merge::SubmissionPolicy Policy, StepHook Hook =
           class Clock = MonotonicClock>
 class CommandDuty {
  public:
-  /// Commands handled in one round at most.
-  static constexpr std::size_t kBurst = 256;
-
   CommandDuty(const CommandDutySetup& setup, Sink& sink, Policy policy = Policy{},
               Hook hook = Hook{}, Clock clock = Clock{}) noexcept;
   CommandDuty(const CommandDuty&) = delete;
@@ -93,6 +92,16 @@ class CommandDuty {
   /// Nothing is in flight that a later round has to finish.
   [[nodiscard]] bool quiet() const noexcept {
     return gone() || (at_rest() && syncs_.empty() && !registers_.busy() && !link_.busy());
+  }
+
+  // For a shard that shares its core among guests (shard.h).
+  [[nodiscard]] Submitted take_submitted() noexcept { return turn_.take(most_submissions_); }
+  [[nodiscard]] const void* owner() const noexcept { return owner_; }
+  void note_foreign_wait() noexcept { tally(counters_.foreign_waits); }
+  /// thread  the control thread
+  void set_budget(const Budget& budget) noexcept {
+    quantum_.set(std::uint64_t{budget.commands} * budget.weight);
+    most_submissions_.set(std::uint64_t{budget.submissions} * budget.weight);
   }
 
   // For a shard that sleeps (shard_sleep.h).
@@ -156,6 +165,7 @@ class CommandDuty {
   std::size_t run(Nanos now) noexcept {
     timer_.begin();
     timer_.start();
+    deficit_.begin(quantum_.get());
     std::size_t work = fetch(now);
     if (left()) return work;
     if (policy_.due(now)) {
@@ -174,13 +184,17 @@ class CommandDuty {
 
   std::size_t fetch(Nanos now) noexcept {
     std::size_t handled = 0;
-    while (handled < kBurst && policy_.room() != 0) {
-      if (refresh_ != 0) {
-        if (!refresh(now)) break;
-      } else {
-        if (head_ == tail_ && !refill()) break;
-        if (!handle(now)) break;
+    while (policy_.room() != 0) {
+      if (head_ == tail_ && !refill()) {
+        deficit_.drained();
+        break;
       }
+      if (deficit_.left() == 0) [[unlikely]] {
+        if (deficit_.cut()) tally(counters_.commands_cut);
+        break;
+      }
+      if (refresh_ != 0 ? !refresh(now) : !handle(now)) break;
+      deficit_.spend();
       ++head_;
       ++handled_;
       ++handled;
@@ -252,6 +266,7 @@ class CommandDuty {
 
   SubmitResult submit(std::span<const Operation> ops) noexcept {
     const SubmitResult result = sink_->submit(ops);
+    turn_.submitted();
     tally(counters_.submissions);
     tally(counters_.operations, ops.size());
     tally(counters_.ioctls, result.calls);
@@ -340,6 +355,11 @@ class CommandDuty {
   std::size_t tail_ = 0;
   std::array<viommu::RawCommand, kBuffer> buffer_{};  ///< [head_, tail_): copied, not handled
 
+  Limit quantum_;
+  Limit most_submissions_;
+  Deficit deficit_;  ///< in commands
+  SubmissionTurn turn_;
+  const void* owner_;  ///< the guest
   CommandCounters counters_;
   CommandStageCycles stages_;
   StageTimer timer_;

@@ -27,6 +27,7 @@ CommandDuty<Sink, Policy, Hook, Clock>::CommandDuty(const CommandDutySetup& setu
       steps_(std::same_as<Hook, NoHook> ? StepCall() : StepCall(hook_)),
       journal_(setup.journal->command()),
       event_journal_(setup.journal->event()),
+      owner_(setup.rings),
       link_(*setup.rings, event_journal_.gerror(),
             std::max(event_journal_.gerror_token(), journal_.error_token())),
       stage1_(setup.guest, setup.spec->devices, *setup.memory, setup.features, *setup.rings,
@@ -41,6 +42,7 @@ CommandDuty<Sink, Policy, Hook, Clock>::CommandDuty(const CommandDutySetup& setu
       syncs_(*setup.memory, setup.page, queue_, journal_, setup.spec->sync_eventfd, counters_,
              setup.spec->routes),
       doorbell_(*setup.spec) {
+  set_budget(setup.spec->budget);
   if (setup.journal->in_use()) {
     recover();
   } else {

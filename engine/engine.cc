@@ -53,6 +53,7 @@ Result<void> check_guest(const GuestSpec& spec, std::size_t sources, const Journ
   if (arms != (spec.armed_eventfd >= 0) || (arms && spec.doorbell_eventfd < 0)) {
     return fail(EINVAL, where + ": arm, armed and doorbell eventfds go together");
   }
+  if (!spec.budget.valid()) return fail(EINVAL, where + ": " + std::string(kBudgetRule));
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
       if (spec.devices[i].vsid == spec.devices[k].vsid) {

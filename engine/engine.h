@@ -53,6 +53,10 @@ struct EngineOptions {
 [[nodiscard]] Result<void> check_guest(const GuestSpec& spec, std::size_t sources,
                                        const Journal& journal);
 
+/// What is said of a budget that is not valid().
+inline constexpr const char* kBudgetRule =
+    "a budget is 1 to 65536 commands, records and submissions, and a weight of 1 to 256";
+
 /// Keep the calling thread off the polling CPUs. Best effort: an empty list changes nothing.
 void stay_on(const std::vector<unsigned>& cpus) noexcept;
 
@@ -103,6 +107,11 @@ class Engine {
   /// Put its duties back; they go on where they stood.
   /// errors  no such guest; not paused; a shard that does not answer (it is then still paused)
   Result<void> resume_guest(const std::string& name);
+  /// Give a guest another budget, while it is served. Relaxed stores that its duties read at the
+  /// beginning of a round (Limit in budget.h): each limit is the old or the new one, whole.
+  ///
+  /// errors  no such guest; a budget that makes no sense
+  Result<void> set_budget(const std::string& name, const Budget& budget);
 
   /// Move duties of a running engine to the shards that a plan names for their guests. A duty that
   /// moves rests for some 100 µs; what it holds, and what stays in the kernel meanwhile, goes with

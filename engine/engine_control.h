@@ -132,6 +132,18 @@ Result<void> Engine<Sources, Sink, Hook>::pause_guest(const std::string& name) {
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::set_budget(const std::string& name,
+                                                     const Budget& budget) {
+  const auto at = std::find_if(guests_.begin(), guests_.end(),
+                               [&](const auto& guest) { return guest->spec().name == name; });
+  if (at == guests_.end()) return fail(ENOENT, "there is no guest " + name);
+  if (!budget.valid()) return fail(EINVAL, "guest " + name + ": " + kBudgetRule);
+  const std::lock_guard lock(mutex_);  // snapshots tell it
+  (*at)->set_budget(budget);
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::resume_guest(const std::string& name) {
   auto guest = find_guest(name);
   if (!guest) return tl::unexpected(guest.error());

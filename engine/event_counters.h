@@ -40,11 +40,13 @@ struct alignas(kCacheLine) EventDeviceCounters {
 
 /// Of one guest.
 struct alignas(kCacheLine) EventGuestCounters {
-  std::uint64_t bursts = 0;      ///< publications with records
-  std::uint64_t overflows = 0;   ///< times OVFLG toggled
-  std::uint64_t gerrors = 0;     ///< times GERROR changed
-  std::uint64_t guessed = 0;     ///< events inferred from a record without a reason
-  std::uint64_t recoveries = 0;  ///< intents found valid at a restart, and finished
+  std::uint64_t bursts = 0;         ///< publications with records
+  std::uint64_t overflows = 0;      ///< times OVFLG toggled
+  std::uint64_t gerrors = 0;        ///< times GERROR changed
+  std::uint64_t guessed = 0;        ///< events inferred from a record without a reason
+  std::uint64_t records_cut = 0;    ///< rounds that the guest's budget ended
+  std::uint64_t foreign_waits = 0;  ///< rounds with work right behind another guest's submission
+  std::uint64_t recoveries = 0;     ///< intents found valid at a restart, and finished
 };
 
 /// Errors made on purpose, for the tests of the audit.

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/budget.h"
 #include "engine/event_counters.h"
 #include "engine/guest_spec.h"
 #include "engine/interrupt.h"
@@ -41,6 +42,7 @@ struct EventDutySetup {
   int gerror_eventfd = -1;
   std::vector<MsiRoute> routes;
   GuestRings* rings = nullptr;
+  Budget budget;
 };
 
 /// All fault sources of one guest: poll → transcode → place in the guest's event queue → journal
@@ -74,7 +76,9 @@ class EventDuty {
         hook_(std::move(hook)),
         clock_(std::move(clock)),
         devices_(sources.size()),
-        requests_(make_requests()) {}
+        requests_(make_requests()) {
+    set_budget(setup_.budget);
+  }
   EventDuty(const EventDuty&) = delete;
   EventDuty& operator=(const EventDuty&) = delete;
 
@@ -82,7 +86,8 @@ class EventDuty {
   /// the guest could see. Always interrupts once, because whether it was done is not journalled.
   void resume() noexcept;
 
-  /// One round: what CommandDuty asks, then at most kBurst records of every source.
+  /// One round: what CommandDuty asks, then at most kBurst records of every source, of all of them
+  /// what the guest's budget allows.
   ///
   /// returns  records taken + messages served; 0 = idle
   std::size_t round(Nanos now) noexcept {
@@ -112,14 +117,19 @@ class EventDuty {
     ++rounds_;
     ++idle_rounds_;
     const std::size_t n = devices_.size();
-    // A different first source every round: when all are busy none is always last.
-    if (++first_ >= n) first_ = 0;
-    work += sweep(first_, n) + sweep(0, first_);
+    resumes_ = deficit_.was_cut();
+    deficit_.begin(quantum_.get());
     if constexpr (kSkipsIdle<Sources>) {
-      // Those that the sweep skipped, in turn: they may have lost something all the same.
+      // Those that the sweep skips, in turn: they may have lost something all the same.
       const std::size_t turn = (kLossEvery - rounds_ % kLossEvery) % kLossEvery;
       for (std::size_t i = turn; i < n && !stopped_; i += kLossEvery) work += burst(i);
     }
+    // A different first source every round: when all are busy none is always last. After a round
+    // that the budget ended, the source that was next.
+    if (++first_ >= n) first_ = 0;
+    const std::size_t first = first_;
+    if (sweep(first, n, work)) (void)sweep(0, first, work);
+    if (!deficit_.was_cut()) deficit_.drained();
     if (interrupt_due_ && !stopped_) interrupt();
     return work;
   }
@@ -128,6 +138,14 @@ class EventDuty {
   [[nodiscard]] bool quiet() const noexcept {
     return !unsent_ack_ && rings_->to_event.empty() && idle_rounds_ > kLossEvery &&
            !holds_taken(*sources_);
+  }
+
+  // For a shard that shares its core among guests (shard.h).
+  [[nodiscard]] const void* owner() const noexcept { return rings_; }
+  void note_foreign_wait() noexcept { tally(counters_.foreign_waits); }
+  /// thread  the control thread
+  void set_budget(const Budget& budget) noexcept {
+    quantum_.set(std::uint64_t{budget.records} * budget.weight);
   }
 
   // For a shard that sleeps (shard_sleep.h).
@@ -190,28 +208,38 @@ class EventDuty {
     }
   }
 
-  std::size_t sweep(std::size_t from, std::size_t to) noexcept {
-    std::size_t work = 0;
+  /// returns  false: the budget ended it
+  bool sweep(std::size_t from, std::size_t to, std::size_t& work) noexcept {
     for (std::size_t i = from; i < to && !stopped_; ++i) {
       if constexpr (kSkipsIdle<Sources>) {
         i = sources_->next_active(i, to);
         if (i == to) break;
       }
+      if (deficit_.left() == 0) [[unlikely]] {
+        note_cut();
+        first_ = i == 0 ? devices_.size() : i - 1;
+        return false;
+      }
       work += burst(i);
     }
-    return work;
+    return true;
   }
 
   std::size_t burst(std::size_t i) noexcept {
     if constexpr (kPollTakes<Sources>) journal_.set_reading(i + 1);
     timer_.start();
-    std::size_t n = sources_->poll(i, std::span(records_).first(kBurst));
+    const std::size_t most = std::min<std::uint64_t>(kBurst, deficit_.left());
+    std::size_t n = most == 0 ? 0 : sources_->poll(i, std::span(records_).first(most));
+    deficit_.spend(n);
+    if (n == most && most < kBurst) [[unlikely]] {
+      note_cut();
+    }
     SourceLoss loss;
     if (n == 0) [[likely]] {
       if constexpr (kPollTakes<Sources>) clear_reading(holds_taken(*sources_));
       // A loss behind the last record is not urgent: idle sources are asked in turn. One that has
       // records is always asked, and what it lost becomes visible with them, by the same store.
-      if ((i + rounds_) % kLossEvery != 0) [[likely]] {
+      if ((i + rounds_) % kLossEvery != 0 && !resumes_) [[likely]] {
         return 0;
       }
       loss = sources_->take_loss(i);
@@ -293,12 +321,6 @@ class EventDuty {
     }
   }
 
-  // Rare, in event_duty_control.h.
-  [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept;
-  /// A record is gone: stage an overflow, or owe one where the guest has not acknowledged the last.
-  [[gnu::cold, gnu::noinline]] void note_loss() noexcept;
-  [[gnu::cold, gnu::noinline]] void pay_owed_loss() noexcept;
-
   /// returns  false: stopped by the hook
   bool deliver(std::uint32_t device, const SourcePosition& position, bool commit) noexcept {
     const bool held = holds_taken(*sources_);
@@ -329,6 +351,10 @@ class EventDuty {
   void serve(const ToEventDuty& message) noexcept;
   void enable_evtq(const ToEventDuty& message) noexcept;
   void raise_gerror(std::uint32_t bits, std::uint32_t token) noexcept;
+  void drop(EventDeviceCounters& counters) noexcept;
+  void note_loss() noexcept;
+  void pay_owed_loss() noexcept;
+  void note_cut() noexcept;
   void take_irq_control(std::uint32_t control) noexcept;
   void program(const JournalIrq& irq) noexcept;
   std::size_t apply_plant(std::size_t n) noexcept;
@@ -343,6 +369,9 @@ class EventDuty {
   viommu::EventQueue evtq_;
   std::size_t first_ = 0;
   std::size_t rounds_ = 0;
+  Limit quantum_;
+  Deficit deficit_;              ///< in records; bursts are cut to fit, so nothing is carried over
+  bool resumes_ = false;         ///< the budget ended the round before
   std::size_t idle_rounds_ = 0;  ///< since a source had anything
   std::size_t last_source_ = 0;  ///< that had anything
   Nanos last_work_ = 0;          ///< when that was

@@ -219,6 +219,11 @@ void EventDuty<Sources, Hook, Clock>::refuse_requests(std::size_t n,
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
+[[gnu::cold, gnu::noinline]] void EventDuty<Sources, Hook, Clock>::note_cut() noexcept {
+  if (deficit_.cut()) tally(counters_.records_cut);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
 std::size_t EventDuty<Sources, Hook, Clock>::apply_plant(std::size_t n) noexcept {
   constexpr std::uint32_t kEvery = 32;
   if (n == 0 || plant_turn_++ % kEvery != 0) return n;

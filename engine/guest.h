@@ -96,6 +96,7 @@ class Guest {
     setup.gerror_eventfd = spec_.gerror_eventfd;
     setup.routes = spec_.routes;
     setup.rings = &rings_;
+    setup.budget = spec_.budget;
     event_ = std::make_unique<typename Types::Event>(sources_, std::move(setup), journal_->event(),
                                                      hook);
     if (plant == Plant::kLoseRecord) event_->plant(EventPlant::kLoseRecord);
@@ -104,6 +105,13 @@ class Guest {
     if (journal_->in_use()) event_->resume();
     make_command_duty(index, plant, hook);
     journal_->set_in_use();
+  }
+
+  /// From the next rounds of its duties on.
+  void set_budget(const Budget& budget) noexcept {
+    spec_.budget = budget;
+    event_->set_budget(budget);
+    std::visit([&](auto& duty) { duty->set_budget(budget); }, command_);
   }
 
   /// Hand stage-1 work to the cold lane. One task at a time: it is the consumer of to_cold and the
@@ -210,6 +218,7 @@ GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
   out.name = spec_.name;
   out.policy = spec_.policy;
   out.mode = spec_.mode;
+  out.budget = spec_.budget;
   out.event_shard = event_shard;
   out.command_shard = command_shard;
   out.paused = paused;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/budget.h"
 #include "engine/merge/options.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/units.h"
@@ -53,6 +54,7 @@ struct GuestSpec {
   RegisterMode mode = RegisterMode::kExitless;
   PolicyKind policy = PolicyKind::kMerge;
   merge::MergeOptions merge;  ///< of kMerge
+  Budget budget;              ///< of its shards' rounds
   std::vector<DeviceSpec> devices;
   int evtq_eventfd = -1;    ///< signalled for the event queue's interrupt; -1: none
   int gerror_eventfd = -1;  ///< signalled for GERROR; -1: none

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/budget.h"
 #include "engine/monitor.h"
 #include "engine/ring.h"
 #include "engine/sleeper.h"
@@ -42,6 +43,17 @@ concept Duty = requires(D& d, Nanos now) {
   noexcept->std::same_as<std::size_t>;
 };
 
+/// A duty whose round may block the core, at most once, by asking the host.
+///
+/// take_submitted()     whether the round that has just returned did
+/// owner()              the guest, the same for all its duties; also of a duty that never submits
+/// note_foreign_wait()  it had work in a round right behind a submission of another owner
+template <class D>
+concept SubmittingDuty = Duty<D> && requires(D& d) {
+  { d.take_submitted() }
+  noexcept->std::same_as<Submitted>;
+};
+
 /// What the control thread tells a shard.
 struct ShardMessage {
   enum class Kind : std::uint32_t { kAdd, kRemove, kStop };
@@ -58,13 +70,19 @@ struct alignas(kCacheLine) ShardCounters {
   std::uint64_t work = 0;
   std::uint64_t busy_cycles = 0;
   std::uint64_t idle_cycles = 0;
-  std::uint64_t beat = 0;  ///< `now` of the last round
+  std::uint64_t submissions = 0;  ///< rounds that made one
+  std::uint64_t beat = 0;         ///< `now` of the last round
   std::uint64_t sleeps = 0;
   std::uint64_t slept_ns = 0;
 };
 
 /// The duties of one polling core, by type: the loop over them is monomorphic, nothing in it is
 /// shared with another core.
+///
+/// A guest waits for at most one foreign submission per round: the sweep over the submitting duties
+/// ends behind one that made a submission, the others are served, and the next round goes on behind
+/// that guest (or with it, while its budget gives it another submission). With N guests of one
+/// submission each, everybody's turn comes within N rounds.
 ///
 /// thread  round() and what it calls: the owning core. post(), take_ack(), watch(), unwatch(): one
 ///         control thread. add() and remove() directly: only while no core runs the shard
@@ -91,6 +109,9 @@ class Shard {
   bool add(D& duty) noexcept {
     auto& list = std::get<std::vector<D*>>(duties_);
     if (list.size() == list.capacity()) return false;
+    if constexpr (SubmittingDuty<D>) {
+      if (base_of<D>() + list.size() < next_) ++next_;
+    }
     list.push_back(&duty);
     return true;
   }
@@ -100,6 +121,9 @@ class Shard {
     auto& list = std::get<std::vector<D*>>(duties_);
     const auto at = std::find(list.begin(), list.end(), &duty);
     if (at == list.end()) return false;
+    if constexpr (SubmittingDuty<D>) {
+      if (base_of<D>() + static_cast<std::size_t>(at - list.begin()) < next_) --next_;
+    }
     list.erase(at);
     return true;
   }
@@ -109,10 +133,15 @@ class Shard {
   std::size_t round(Nanos now) noexcept {
     std::size_t work = control();
     std::apply([&](auto&... list) { ((work += rounds(list, now)), ...); }, duties_);
+    if constexpr ((SubmittingDuty<Duties> || ...)) work += sweep(now);
     store_relaxed(counters_.rounds, counters_.rounds + 1);
     store_relaxed(counters_.beat, now);
     return work;
   }
+
+  /// Every duty in every round, however many submissions that makes: what a test or a benchmark
+  /// compares the rule with. Before the first round.
+  void waive_submission_rule() noexcept { one_submission_ = false; }
 
   /// Book the cycles of one round; run_loop measures them.
   void account(std::size_t work, std::uint64_t cycles) noexcept {
@@ -224,10 +253,83 @@ class Shard {
   static constexpr unsigned kRing = 64;
 
   template <class D>
-  static std::size_t rounds(std::vector<D*>& list, Nanos now) noexcept {
+  std::size_t rounds(std::vector<D*>& list, Nanos now) noexcept {
     std::size_t work = 0;
-    for (D* duty : list) work += duty->round(now);
+    if constexpr (!SubmittingDuty<D>) {
+      for (D* duty : list) {
+        const std::size_t done = duty->round(now);
+        if (done != 0) note_wait(*duty, submitter_);
+        work += done;
+      }
+    }
     return work;
+  }
+
+  template <class D>
+  static void note_wait(D& duty, const void* submitter) noexcept {
+    if constexpr (requires { duty.note_foreign_wait(); }) {
+      if (submitter != nullptr && submitter != duty.owner()) duty.note_foreign_wait();
+    }
+  }
+
+  /// The submitting duties, numbered through all types: from next_ on and round to it again.
+  /// A round that ended early counts as busy: it did not find that nothing is to do.
+  std::size_t sweep(Nanos now) noexcept {
+    const void* const before = std::exchange(submitter_, nullptr);
+    const std::size_t from = next_;
+    std::size_t work = 0;
+    bool go_on = sweep(from, ~std::size_t{0}, before, now, work);
+    if (go_on && from != 0) go_on = sweep(0, from, before, now, work);
+    if (go_on) next_ = 0;
+    if (submitter_ != nullptr) store_relaxed(counters_.submissions, counters_.submissions + 1);
+    return work;
+  }
+
+  /// returns  false: the rule ended it
+  bool sweep(std::size_t from, std::size_t to, const void* before, Nanos now,
+             std::size_t& work) noexcept {
+    std::size_t base = 0;
+    return std::apply(
+        [&](auto&... list) { return (part(list, base, from, to, before, now, work) && ...); },
+        duties_);
+  }
+
+  template <class D>
+  bool part(std::vector<D*>& list, std::size_t& base, std::size_t from, std::size_t to,
+            const void* before, Nanos now, std::size_t& work) noexcept {
+    if constexpr (SubmittingDuty<D>) {
+      const std::size_t end = std::min(base + list.size(), to);
+      for (std::size_t i = std::max(from, base); i < end; ++i) {
+        D& duty = *list[i - base];
+        const std::size_t done = duty.round(now);
+        work += done;
+        if (done != 0) note_wait(duty, before);
+        const Submitted submitted = duty.take_submitted();
+        if (submitted == Submitted::kNone) [[likely]] {
+          continue;
+        }
+        ++work;
+        submitter_ = duty.owner();
+        if (!one_submission_) continue;
+        next_ = submitted == Submitted::kOver ? i + 1 : i;
+        return false;
+      }
+      base += list.size();
+    }
+    return true;
+  }
+
+  /// Number of the first submitting duty of this type.
+  template <class D>
+  [[nodiscard]] std::size_t base_of() const noexcept {
+    std::size_t base = 0;
+    bool before = true;
+    const auto count = [&]<class E>(const std::vector<E*>& list) {
+      before = before && !std::same_as<D, E>;
+      if (before && SubmittingDuty<E>) base += list.size();
+    };
+    std::apply([&](const auto&... list) { (count(list), ...); }, duties_);
+    return base;
   }
 
   template <class D>
@@ -290,6 +392,9 @@ class Shard {
   SpscRing<ShardMessage> to_shard_{kRing};
   SpscRing<Ack> from_shard_{kRing};
   ShardCounters counters_;
+  std::size_t next_ = 0;             ///< the submitting duty that the next round begins with
+  const void* submitter_ = nullptr;  ///< owner of the last submission of the round before
+  bool one_submission_ = true;
   bool stopping_ = false;
   std::unique_ptr<Sleeper> sleeper_;  ///< null: it never sleeps
 };

@@ -53,6 +53,7 @@ struct GuestSnapshot {
   std::string name;
   PolicyKind policy = PolicyKind::kMerge;
   RegisterMode mode = RegisterMode::kExitless;
+  Budget budget;
   std::size_t event_shard = 0;
   std::size_t command_shard = 0;
   bool paused = false;    ///< nothing is served until it is resumed; what comes waits

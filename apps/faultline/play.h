@@ -81,6 +81,7 @@ Result<int> play(const RunOptions& options, Session& session, const std::vector<
   for (const auto& g : (*host)->snapshot().guests) {
     result.ioctls += g.commands.ioctls;
     engine::add_counters(result.commands, g.commands);
+    engine::add_counters(result.events, g.events);
     engine::add_counters(result.merge, g.merge);
   }
   result.abi = (*host)->abi();

@@ -91,6 +91,13 @@ bool print_verdict(const RunResult& r) {
              g.commands, g.syncs, r.outstanding);
   fmt::print("ioctls          {}, {:.2f} per CMD_SYNC\n", r.ioctls, per_sync(r));
   print_merging(r.merge, r.commands);
+  if (r.commands.submissions != 0) {
+    fmt::print(
+        "budgets         {} rounds cut by commands, {} by records; rounds behind a foreign "
+        "submission: {} of commands, {} of faults\n",
+        r.commands.commands_cut, r.events.records_cut, r.commands.foreign_waits,
+        r.events.foreign_waits);
+  }
   fmt::print("\naudit of the kernel's ledgers against what the guests saw\n");
   fmt::print("  faults    {} produced = {} delivered + {} lost and reported + {} lost in silence\n",
              f.produced, f.delivered, f.lost_reported, f.lost_silent);
@@ -133,6 +140,11 @@ std::string result_json(const RunOptions& options, const RunResult& r) {
       {"ioctls", r.ioctls},
       {"ioctls_per_sync", std::round(per_sync(r) * 1000) / 1000},
       {"merge", merging(r.merge, r.commands)},
+      {"budgets",
+       {{"commands_cut", r.commands.commands_cut},
+        {"records_cut", r.events.records_cut},
+        {"command_foreign_waits", r.commands.foreign_waits},
+        {"fault_foreign_waits", r.events.foreign_waits}}},
       {"stale_dma", g.dma_stale},
       {"latency_ns",
        {{"fault", percentiles(r.fault_latency)}, {"sync", percentiles(r.sync_latency)}}},

@@ -26,8 +26,9 @@ struct RunResult {
   Histogram sync_latency;
   double seconds = 0;
   std::uint64_t ioctls = 0;
-  engine::CommandCounters commands;  ///< of all guests; 0 where the engine was another process
-  merge::MergeCounters merge;        ///< the same
+  engine::EventGuestCounters events;  ///< as commands
+  engine::CommandCounters commands;   ///< of all guests; 0 where the engine was another process
+  merge::MergeCounters merge;         ///< the same
   unsigned abi = 0;
   std::size_t shards = 0;
   std::uint64_t duties_moved = 0;  ///< from one shard to another

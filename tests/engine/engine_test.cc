@@ -25,6 +25,26 @@ class EngineTest : public testing::Test {
   ColdLane lane_{{0}};
 };
 
+TEST_F(EngineTest, ChangesTheBudgetOfAGuestThatIsServed) {
+  GuestWorld g("one");
+  TestEngine engine(lane_);
+  g.world.spec.budget.weight = 0;
+  EXPECT_EQ(g.join(engine).error().what,
+            "guest one: a budget is 1 to 65536 commands, records and submissions, and a weight of "
+            "1 to 256");
+  g.world.spec.budget.weight = 1;
+  ASSERT_TRUE(g.join(engine).has_value());
+  ASSERT_TRUE(engine.start(two_shards({"one"}), on_threads()).has_value());
+  ASSERT_TRUE(g.probe());
+  ASSERT_TRUE(engine.set_budget("one", {.commands = 1}).has_value());
+  EXPECT_EQ(engine.snapshot().guests[0].budget.commands, 1U);
+  for (int i = 0; i < 20; ++i) g.world.place(command_world::prefetch());
+  g.world.ring();
+  ASSERT_TRUE(g.drained());
+  EXPECT_GE(engine.snapshot().guests[0].commands.commands_cut, 10U);
+  ASSERT_TRUE(engine.stop().has_value());
+}
+
 TEST_F(EngineTest, ServesAGuestFromItsProbeToTheStop) {
   GuestWorld g("one");
   TestEngine engine(lane_);

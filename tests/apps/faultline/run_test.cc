@@ -177,7 +177,9 @@ TEST(Run, WritesTheResultAsJson) {
   EXPECT_EQ(keys(json),
             "seconds policy abi guests devices shards duties_moved faults commands syncs "
             "syncs_completed ioctls "
-            "ioctls_per_sync merge stale_dma latency_ns ");
+            "ioctls_per_sync merge budgets stale_dma latency_ns ");
+  EXPECT_EQ(keys(json["budgets"]),
+            "commands_cut records_cut command_foreign_waits fault_foreign_waits ");
   EXPECT_GT(json["merge"]["operations"], 0);
   EXPECT_GE(json["merge"]["operations"], json["merge"]["planned"]);
   EXPECT_EQ(keys(json["faults"]),
