@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -32,6 +33,9 @@ struct Passed {
 /// Take over LISTEN_FDS; everything is close-on-exec from then on. Once, before there are threads.
 Passed take_passed();
 
+/// FileDescriptorStoreMax of config/systemd.
+inline constexpr std::size_t kStoreMax = 8192;
+
 /// systemd's fd store as the keeper of descriptors: it holds them while the service is down, and
 /// hands them to its next life.
 ///
@@ -46,7 +50,7 @@ class FdStore : public session::Keeper {
  public:
   using Log = std::function<void(const std::string& line)>;
 
-  /// limit   FileDescriptorStoreMax of the unit
+  /// limit   kStoreMax, but in tests
   FdStore(Notify& notify, std::size_t limit, Log log);
   ~FdStore() override;
   FdStore(const FdStore&) = delete;
