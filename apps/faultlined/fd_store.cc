@@ -9,45 +9,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <span>
-#include <system_error>
 #include <utility>
+
+#include "apps/faultlined/fd_index.h"
 
 namespace faultline::daemon {
 namespace {
 
-constexpr std::string_view kHead = "faultline-index 1\n";
-constexpr std::size_t kNameBytes = 200;
 constexpr std::size_t kIndexBytes = std::size_t{16} << 20U;
-
-std::string hex(std::uint32_t value) {
-  char text[9]{};
-  const auto end = std::to_chars(text, text + 8, value, 16).ptr;
-  return {text, end};
-}
-
-std::optional<std::uint32_t> from_hex(std::string_view text) {
-  std::uint32_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, value, 16);
-  if (error != std::errc() || at != end || value == 0) return std::nullopt;
-  return value;
-}
-
-/// The number in a name of the store: 'k' for a slot, 'i' for an index.
-std::optional<std::uint32_t> numbered(char kind, std::string_view name) {
-  if (name.empty() || name.front() != kind) return std::nullopt;
-  return from_hex(name.substr(1));
-}
-
-bool valid(std::string_view name) {
-  return !name.empty() && name.size() <= kNameBytes &&
-         name.find_first_not_of(
-             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-             "._/-") == std::string_view::npos;
-}
 
 bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -72,28 +43,6 @@ std::string read_all(int fd) {
 }
 
 }  // namespace
-
-std::vector<IndexEntry> parse_index(std::string_view text) {
-  std::map<std::string, std::uint32_t, std::less<>> names;
-  if (text.substr(0, kHead.size()) != kHead) return {};
-  text.remove_prefix(kHead.size());
-  for (std::size_t end = 0; (end = text.find('\n')) != std::string_view::npos;) {
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end + 1);
-    const std::size_t gap = line.find(' ');
-    const std::string_view name = gap == std::string_view::npos ? "" : line.substr(gap + 1);
-    if (!valid(name)) continue;
-    if (gap == 0) {
-      if (const auto it = names.find(name); it != names.end()) names.erase(it);
-    } else if (const auto slot = from_hex(line.substr(0, gap))) {
-      names.insert_or_assign(std::string(name), *slot);
-    }
-  }
-  std::vector<IndexEntry> entries;
-  entries.reserve(names.size());
-  for (const auto& [name, slot] : names) entries.push_back({name, slot});
-  return entries;
-}
 
 Passed take_passed() {
   Passed passed;
@@ -204,7 +153,7 @@ std::optional<std::uint32_t> FdStore::slot_of(const std::string& name, int fd) {
 }
 
 void FdStore::keep(const std::string& name, int fd) {
-  if (!valid(name)) {
+  if (!valid_kept_name(name)) {
     log_("fd store: a name that cannot be kept");
     return;
   }
@@ -239,7 +188,7 @@ void FdStore::append(const std::string& line) {
 }
 
 void FdStore::renew_index() {
-  std::string text(kHead);
+  std::string text(kIndexHead);
   for (const auto& [name, slot] : names_) text += hex(slot) + " " + name + "\n";
   const int fresh = memfd_create("faultline-index", MFD_CLOEXEC);
   const std::uint32_t before = generation_++;

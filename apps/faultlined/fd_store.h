@@ -7,22 +7,12 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "apps/faultlined/notify.h"
 #include "apps/session/keeper.h"
 
 namespace faultline::daemon {
-
-/// One line of the store's index: a name and the slot it stands for.
-struct IndexEntry {
-  std::string name;
-  std::uint32_t slot = 0;
-};
-
-/// What an index says. A line cut off by a kill, and any that is malformed, counts for nothing.
-std::vector<IndexEntry> parse_index(std::string_view text);
 
 /// What the manager passed at the start. The receiver owns all descriptors.
 struct Passed {
