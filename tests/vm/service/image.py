@@ -54,6 +54,20 @@ TTYPath=/dev/ttyS1
 TTYReset=no
 TimeoutStartSec=infinity
 """,
+    # Not root, and until it is stopped.
+    "etc/systemd/system/vmm.service": """[Service]
+Type=exec
+User=faultline
+UMask=0077
+RuntimeDirectory=vmm
+RuntimeDirectoryPreserve=yes
+LimitMEMLOCK=infinity
+ExecStart=/usr/bin/faultline-vmm --socket /run/faultline/node-0.sock --guests 2 --devices 2 \\
+  --seconds 100000 --json /run/vmm/result.json
+KillMode=mixed
+TimeoutStopSec=300
+RemainAfterExit=yes
+""",
     # An emulated CPU on a busy host is not hung because it is slow.
     "etc/systemd/system/faultlined@.service.d/slow.conf": """[Service]
 WatchdogSec=20
@@ -116,5 +130,8 @@ def write(path, debian, busybox, programs, library_dirs):
         "system/usr/lib/sysusers.d/faultline.conf",
         (ROOT / "config/systemd/faultline.sysusers").read_bytes(),
     )
+    # What the VMM's guests play; looked for in the folders above the program.
+    for source in sorted((ROOT / "tests/data/traces").glob("vnet-strict-4.*")):
+        image.add(f"system/tests/data/traces/{source.name}", source.read_bytes())
     image.add("system/usr/lib/faultline/check.sh", (HERE / "check.sh").read_bytes())
     image.write(path)
