@@ -176,7 +176,10 @@ class Service:
             path,
             self._a.debian,
             self._a.tools / "busybox-amd64",
-            {n: self._a.build / "apps" / n for n in ("faultlined", "faultline-vmm")},
+            {
+                "faultlined": self._a.build / "apps/faultlined/faultlined",
+                "faultline-vmm": self._a.build / "apps/faultline-vmm",
+            },
             [pathlib.Path("/lib/x86_64-linux-gnu"), pathlib.Path("/usr/lib/x86_64-linux-gnu")],
         )
 
