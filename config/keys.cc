@@ -14,6 +14,9 @@ constexpr std::uint64_t kIds = 0xfffffffe;
 
 constexpr std::array kService = {
     Key{"service.node", &O::node, "NUMA node to serve; --node wins.", kFixed, 0, 1023},
+    Key{"service.instance", &O::instance,
+        "A service beside the node's own, for a trial: only one of each name runs on a node.",
+        kFixed},
     Key{"service.backend", &O::backend,
         "Kernel interface of the devices: a software kernel, VFIO with nesting (the seed's), or "
         "iommufd.",
@@ -35,13 +38,15 @@ constexpr std::array kService = {
     Key{"service.seccomp", &O::seccomp, "Allow only the listed system calls after the start.",
         kFixed},
     Key{"service.stall-ms", &O::stall_ms,
-        "A shard without a beat for so long counts as hung: systemd's watchdog is fed no more.",
+        "A shard without a beat for so long counts as hung, and systemd's watchdog is fed no more.",
         kReload, 200, 60'000},
 };
 
 constexpr std::array kPlacement = {
-    Key{"placement.shards", &O::shards, "Cores that poll. 0: as many as are worth it.", kFixed, 0,
-        64},
+    Key{"placement.shards", &O::shards,
+        "Cores that poll. 0: two where the node has them (faults wait for no submission), else "
+        "one.",
+        kFixed, 0, 64},
     Key{"placement.cpus", &O::cpus, "CPUs to poll on. Empty: chosen by the topology (hwloc).",
         kFixed, 0, kCpus},
     Key{"placement.housekeeping", &O::housekeeping,
@@ -53,7 +58,8 @@ constexpr std::array kPlacement = {
         "Hugepages for shards: where there are any, only with them, or never.", kFixed, 0, 0,
         "auto on off"},
     Key{"placement.eal-memory-mib", &O::eal_memory_mib,
-        "Memory that DPDK's EAL takes at the start.", kFixed, 32, 65'536},
+        "Memory that DPDK's EAL takes at the start where there are no hugepages.", kFixed, 32,
+        65'536},
 };
 
 constexpr std::array kIdle = {

@@ -11,6 +11,7 @@ namespace faultline::config {
 /// are in keys.cc, the one table of them; the values here are the defaults.
 struct Options {
   std::uint64_t node = 0;
+  std::string instance;
   std::string backend = "soft";
   std::string socket;
   std::uint64_t socket_mode = 0660;
