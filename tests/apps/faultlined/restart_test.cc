@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kProgram = "faultlined/faultlined";
+constexpr const char* kProgram = "faultlined";
 
 std::vector<std::string> vmm_arguments(const TestFolder& folder, unsigned seconds) {
   return {"--socket",  folder.socket(),        "--guests", "2", "--devices", "2",

@@ -25,7 +25,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr const char* kProgram = "faultlined/faultlined";
+constexpr const char* kProgram = "faultlined";
 
 struct Ran {
   int status = -1;

@@ -130,6 +130,7 @@ def write(path, debian, busybox, programs, library_dirs):
         "system/usr/lib/sysusers.d/faultline.conf",
         (ROOT / "config/systemd/faultline.sysusers").read_bytes(),
     )
+    image.add("system/etc/faultline/faultline.toml", (ROOT / "config/faultline.toml").read_bytes())
     # What the VMM's guests play; looked for in the folders above the program.
     for source in sorted((ROOT / "tests/data/traces").glob("vnet-strict-4.*")):
         image.add(f"system/tests/data/traces/{source.name}", source.read_bytes())
