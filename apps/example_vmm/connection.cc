@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 
 namespace faultline::vmm {
@@ -33,17 +34,28 @@ void Connection::watch() {
 
 void Connection::main(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
-    if (faultline_lost(client_) != 0) {
-      if (!lost_) fmt::print(stderr, "faultline-vmm: the service is gone; waiting for it\n");
-      lost_ = true;
-      if (faultline_reconnect(client_) == 0) {
-        lost_ = false;
-        ++reattached_;
-        fmt::print(stderr, "faultline-vmm: the guests are attached again\n");
-      }
-    }
+    if (faultline_lost(client_) != 0) reattach();
+    if (!lost_) mind_heartbeat();
     ::usleep(20'000);
   }
+}
+
+void Connection::reattach() {
+  if (!lost_) fmt::print(stderr, "faultline-vmm: the service is gone; waiting for it\n");
+  lost_ = true;
+  if (faultline_reconnect(client_) != 0) return;
+  lost_ = false;
+  ++reattached_;
+  fmt::print(stderr, "faultline-vmm: the guests are attached again\n");
+}
+
+void Connection::mind_heartbeat() {
+  std::uint64_t beat = 0;
+  if (faultline_heartbeat(client_, &beat) != 0) return;
+  const Nanos now = monotonic_ns();
+  const bool silent = beat < now && now - beat > kDeadMan;
+  if (silent && !silent_) ++silences_;
+  silent_ = silent;
 }
 
 }  // namespace faultline::vmm

@@ -86,10 +86,11 @@ void print_table(const std::vector<GuestTally>& guests) {
 }
 
 std::string to_json(const std::vector<GuestTally>& guests, const RunResult& result,
-                    unsigned reattached) {
+                    const Connection& service) {
   nlohmann::ordered_json j;
   j["seconds"] = result.seconds;
-  j["reattached"] = reattached;
+  j["reattached"] = service.reattached();
+  j["silences"] = service.silences();
   for (const GuestTally& g : guests) {
     j["guests"].push_back({{"name", g.name},
                            {"faults_delivered", g.faults.delivered},
@@ -118,7 +119,7 @@ Result<void> play(Session& session, const Connection& service, unsigned seconds)
 
 std::string default_socket() {
   const char* run = std::getenv("XDG_RUNTIME_DIR");
-  return std::string(run != nullptr ? run : "/tmp") + "/faultline-0.sock";
+  return std::string(run != nullptr && *run != '\0' ? run : "/tmp") + "/faultline-0.sock";
 }
 
 Result<bool> run(const Options& options) {
@@ -164,15 +165,16 @@ Result<bool> run(const Options& options) {
   const RunResult result = session.finish();
   const std::vector<GuestTally> tallies = session.tallies();
   print_table(tallies);
-  const bool clean = print_verdict(result);
+  for (const std::string& finding : result.verdict.findings) fmt::print("{}\n", finding);
+  fmt::print("audit: {}\n", result.verdict.clean() ? "clean" : "NOT CLEAN");
   if (json) {
-    if (auto ok = json->commit(to_json(tallies, result, (*service)->reattached())); !ok) {
+    if (auto ok = json->commit(to_json(tallies, result, **service)); !ok) {
       return tl::unexpected(ok.error());
     }
   }
   for (HostGuest& host : hosts) close_descriptors(host);
   if (!played) return tl::unexpected(played.error());
-  return clean;
+  return result.verdict.clean();
 }
 
 }  // namespace faultline::vmm

@@ -270,5 +270,96 @@ TEST(EngineGuests, TheStateOfAGuestIsWhatAnotherEngineGoesOnWith) {
   EXPECT_EQ(after.evtq_size, 1024U);
 }
 
+TEST(EngineGuests, AGuestGoesOnWithOtherDevicesAndMemory) {
+  SoftVmm vmm(1, 3);
+  Service service;
+  QuietGuest guest(vmm.hosts()[0]);
+  const auto without_last = [&] {
+    GuestRequest r = vmm.request(0);
+    for (const int fd : r.devices.back().fds) ::close(fd);
+    r.devices.pop_back();
+    return r;
+  };
+  const auto works = [&] { return guest.driver.run({guest::tlbi_nsnh_all()}, guest.idle); };
+  const int first = service.host->add(without_last()).value();
+  ASSERT_TRUE(guest.driver.probe(guest.idle));
+
+  const auto three = service.host->replace(vmm.request(0));
+  ASSERT_TRUE(three) << three.error().message();
+  EXPECT_NE(*three, first) << "another shape has another journal";
+  EXPECT_TRUE(works());
+  EXPECT_EQ(service.host->snapshot().guests.at(0).devices.size(), 3U);
+
+  GuestRequest more = vmm.request(0);
+  more.memory.push_back({Gpa{0x8000'0000}, 0x10000, 0, duplicate(vmm.hosts()[0].memfd)});
+  const auto memory = service.host->replace(std::move(more));
+  ASSERT_TRUE(memory) << memory.error().message();
+  EXPECT_TRUE(works());
+
+  const std::size_t before = open_descriptors();
+  GuestRequest wrong = vmm.request(0);
+  wrong.memory.push_back({HostGuest::kBase, 0x10000, 0, duplicate(vmm.hosts()[0].memfd)});
+  EXPECT_THAT(service.host->replace(std::move(wrong)).error().message(), HasSubstr("overlap"));
+  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_TRUE(works()) << "served as before";
+
+  ASSERT_TRUE(service.host->pause("guest0"));
+  const auto two = service.host->replace(without_last());
+  ASSERT_TRUE(two) << two.error().message();
+  EXPECT_TRUE(service.host->snapshot().guests.at(0).paused);
+  ASSERT_TRUE(service.host->resume("guest0"));
+  EXPECT_TRUE(works());
+  const auto shown = service.host->snapshot().guests;
+  ASSERT_EQ(shown.size(), 1U);
+  EXPECT_EQ(shown[0].devices.size(), 2U);
+  EXPECT_EQ(shown[0].commands.illegal, 0U);
+  EXPECT_EQ(guest.driver.unexpected_errors(), 0U);
+  EXPECT_FALSE(service.host->replace(GuestRequest{}));
+}
+
+TEST(EngineGuests, SaysWhatItMayHaveWrittenAndWhatStreamsAreBoundTo) {
+  SoftVmm vmm(1, 2);
+  Service service;
+  QuietGuest guest(vmm.hosts()[0]);
+  EXPECT_FALSE(service.host->written("guest0"));
+  EXPECT_FALSE(service.host->bindings("guest0"));
+  ASSERT_TRUE(service.host->add(vmm.request(0)));
+  using Binding = StreamBinding;
+  EXPECT_EQ(service.host->bindings("guest0").value(), std::vector(2, Binding::kNone));
+  ASSERT_TRUE(guest.driver.probe(guest.idle));
+  EXPECT_EQ(service.host->bindings("guest0").value(), std::vector(2, Binding::kAbort))
+      << "the driver's stream table is empty";
+  const auto ranges = service.host->written("guest0").value();
+  ASSERT_GE(ranges.size(), 3U);
+  EXPECT_EQ(ranges[0].gpa, vmm.hosts()[0].registers());
+  EXPECT_EQ(ranges[0].bytes, HostGuest::kRegisterBytes);
+  EXPECT_EQ(ranges[1].gpa.value, guest.driver.events().base_register() & 0xf'ffff'ffff'ffe0);
+  EXPECT_EQ(ranges[1].bytes, guest.driver.events().entries() * 32);
+}
+
+TEST(EngineGuests, APausedGuestOfAnEarlierLifeIsNotTouched) {
+  SoftVmm vmm(1, 2);
+  QuietGuest guest(vmm.hosts()[0]);
+  int journal = -1;
+  {
+    Service service;
+    journal = duplicate(service.host->add(vmm.request(0)).value());
+    ASSERT_TRUE(guest.driver.probe(guest.idle));
+  }
+  Service service;
+  GuestRequest r = vmm.request(0, journal);
+  r.paused = true;
+  ASSERT_TRUE(service.host->add(std::move(r)));
+  const auto shown = service.host->snapshot().guests;
+  ASSERT_EQ(shown.size(), 1U);
+  EXPECT_TRUE(shown[0].paused);
+  EXPECT_EQ(shown[0].commands.register_changes, 0U);
+  EXPECT_TRUE(service.host->state("guest0"));
+  ASSERT_TRUE(service.host->resume("guest0"));
+  EXPECT_FALSE(service.host->snapshot().guests.at(0).paused);
+  EXPECT_TRUE(guest.driver.run({guest::tlbi_nsnh_all()}, guest.idle));
+  ::close(journal);
+}
+
 }  // namespace
 }  // namespace faultline::session
