@@ -38,7 +38,8 @@ CommandDuty<Sink, Policy, Hook, Clock>::CommandDuty(const CommandDutySetup& setu
               steps_, counters_),
       registers_(*setup.memory, setup.page, setup.spec->mode, setup.features, queue_, journal_,
                  link_, stage1_, steps_, counters_),
-      syncs_(*setup.memory, setup.page, queue_, journal_, setup.spec->sync_eventfd, counters_),
+      syncs_(*setup.memory, setup.page, queue_, journal_, setup.spec->sync_eventfd, counters_,
+             setup.spec->routes),
       doorbell_(setup.spec->doorbell_eventfd),
       register_poll_(setup.spec->register_poll_ns) {
   if (setup.journal->in_use()) {

@@ -79,15 +79,29 @@ class Engine {
   /// then stand at EventJournal::resume_position()). From the return on nothing that was journalled
   /// can be lost; it is served from start() on, or at once when the engine runs.
   ///
-  /// errors  a spec, memory map or journal that makes no sense; two guests of one name
-  Result<void> add_guest(GuestSpec spec, Sources sources, Sink sink, Journal& journal);
+  /// place   of a running engine: its shards; unset: those with the fewest duties. Before start()
+  ///         it is the plan that says
+  /// errors  a spec, memory map, journal or place that makes no sense; two guests of one name
+  Result<void> add_guest(GuestSpec spec, Sources sources, Sink sink, Journal& journal,
+                         const std::optional<GuestPlan>& place = {});
 
-  /// Let the shards of the plan run.
+  /// Let the shards of the plan run. Without guests they poll nothing until one is added.
   /// errors  a guest without a place in the plan; whatever the launcher says
   Result<void> start(const Plan& plan, Launcher launcher);
 
   /// Take a guest off its shards. Its journal is then that of a killed engine: add_guest() resumes.
   Result<void> remove_guest(const std::string& name);
+
+  /// Take a guest's duties off their shards and finish what the cold lane does for it. From the
+  /// return to resume_guest() the engine touches neither its memory nor its kernel objects: what
+  /// comes stays in the kernel's rings and the guest's queues, what was under way stays in the
+  /// duties. Its journal does not beat.
+  ///
+  /// errors  no such guest; paused already; a shard that does not answer (it then still runs)
+  Result<void> pause_guest(const std::string& name);
+  /// Put its duties back; they go on where they stood.
+  /// errors  no such guest; not paused; a shard that does not answer (it is then still paused)
+  Result<void> resume_guest(const std::string& name);
 
   /// Move duties of a running engine to the shards that a plan names for their guests. A duty that
   /// moves rests for some 100 µs; what it holds, and what stays in the kernel meanwhile, goes with
@@ -107,6 +121,12 @@ class Engine {
 
   [[nodiscard]] bool running() const noexcept { return running_; }
   [[nodiscard]] EngineSnapshot snapshot() const;
+
+  /// When the shard began a round that has not done so for longest, by CLOCK_MONOTONIC; of an
+  /// engine that does not run: now. A shard that is well is never further back than its longest
+  /// sleep (EngineOptions::sleep.longest) and one round.
+  /// thread  the control thread
+  [[nodiscard]] Nanos oldest_beat() const noexcept;
 
  private:
   static constexpr Nanos kAckNs = 2'000'000'000;
@@ -130,7 +150,8 @@ class Engine {
     return {};
   }
   Result<void> change_duties(GuestType& guest, ShardMessage::Kind kind);
-  [[nodiscard]] GuestPlan least_loaded(const std::string& name) const;
+  [[nodiscard]] Result<GuestType*> find_guest(const std::string& name);
+  [[nodiscard]] GuestPlan least_loaded() const;
   void serve_cold_work(const std::vector<unsigned>& housekeeping);
 
   ColdLane* lane_;
@@ -146,6 +167,7 @@ class Engine {
   std::atomic<bool> control_stop_{false};
   std::uint64_t token_ = 0;
   bool running_ = false;
+  Nanos started_ = 0;
 };
 
 }  // namespace faultline::engine

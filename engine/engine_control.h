@@ -15,7 +15,8 @@ namespace faultline::engine {
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sources, Sink sink,
-                                                    Journal& journal) {
+                                                    Journal& journal,
+                                                    const std::optional<GuestPlan>& place) {
   if (auto ok = check_guest(spec, sources.size(), journal); !ok) return ok;
   const std::string where = "guest " + spec.name;
   for (const auto& other : guests_) {
@@ -25,7 +26,8 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
   if (!memory) return fail(std::move(memory.error()), where);
   auto page = viommu::RegisterPage::map(*memory, spec.registers);
   if (!page) return fail(std::move(page.error()), where);
-  auto features = viommu::negotiate(options_.features, sink.caps());
+  auto features =
+      viommu::negotiate(spec.features != nullptr ? *spec.features : options_.features, sink.caps());
   if (!features) return fail(std::move(features.error()), where);
   auto guest = std::make_unique<GuestType>(std::move(spec), std::move(sources), std::move(sink),
                                            std::move(*memory), *page, *features, journal);
@@ -34,7 +36,9 @@ Result<void> Engine<Sources, Sink, Hook>::add_guest(GuestSpec spec, Sources sour
   }
   guest->make_duties(next_index_, options_.plant, hook_);
   if (running_) {
-    if (auto ok = place_guest(*guest, least_loaded(guest->spec().name)); !ok) return ok;
+    GuestPlan at = place ? *place : least_loaded();
+    at.name = guest->spec().name;
+    if (auto ok = place_guest(*guest, at); !ok) return ok;
   }
   ++next_index_;
   const std::lock_guard lock(mutex_);
@@ -76,6 +80,7 @@ Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launc
   if (auto ok = launcher.launch(std::move(loops)); !ok) return ok;
   launcher_ = std::move(launcher);
   running_ = true;
+  started_ = monotonic_ns();
   control_stop_ = false;
   control_ = std::thread([this, cpus = plan.housekeeping] { serve_cold_work(cpus); });
   return {};
@@ -83,21 +88,67 @@ Result<void> Engine<Sources, Sink, Hook>::start(const Plan& plan, Launcher launc
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::remove_guest(const std::string& name) {
-  const auto at = std::find_if(guests_.begin(), guests_.end(),
-                               [&](const auto& guest) { return guest->spec().name == name; });
-  if (at == guests_.end()) return fail(ENOENT, "there is no guest " + name);
-  if (!shards_.empty()) {
-    if (auto ok = change_duties(**at, ShardMessage::Kind::kRemove); !ok) return ok;
-  }
+  auto found = find_guest(name);
+  if (!found) return tl::unexpected(found.error());
+  if (auto ok = change_duties(**found, ShardMessage::Kind::kRemove); !ok) return ok;
   std::unique_ptr<GuestType> guest;
   {
     const std::lock_guard lock(mutex_);  // the control thread does not look at it any more
+    const auto at = std::ranges::find(guests_, *found, &std::unique_ptr<GuestType>::get);
     guest = std::move(*at);
     guests_.erase(at);
   }
   // Work that the cold lane has begun is of this guest: it goes first.
   lane_->wait();
   return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+auto Engine<Sources, Sink, Hook>::find_guest(const std::string& name) -> Result<GuestType*> {
+  for (auto& guest : guests_) {
+    if (guest->spec().name == name) return guest.get();
+  }
+  return fail(ENOENT, "there is no guest " + name);
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::pause_guest(const std::string& name) {
+  auto guest = find_guest(name);
+  if (!guest) return tl::unexpected(guest.error());
+  if ((*guest)->paused) return fail(EALREADY, "guest " + name + " is paused already");
+  if (auto ok = change_duties(**guest, ShardMessage::Kind::kRemove); !ok) return ok;
+  {
+    const std::lock_guard lock(mutex_);  // the control thread begins no more work of it
+    (*guest)->paused = true;
+  }
+  lane_->wait();
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Result<void> Engine<Sources, Sink, Hook>::resume_guest(const std::string& name) {
+  auto guest = find_guest(name);
+  if (!guest) return tl::unexpected(guest.error());
+  if (!(*guest)->paused) return fail(EALREADY, "guest " + name + " is not paused");
+  const auto set = [&](bool paused) {
+    const std::lock_guard lock(mutex_);
+    (*guest)->paused = paused;
+  };
+  set(false);
+  auto ok = change_duties(**guest, ShardMessage::Kind::kAdd);
+  if (!ok) set(true);
+  return ok;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+Nanos Engine<Sources, Sink, Hook>::oldest_beat() const noexcept {
+  Nanos oldest = monotonic_ns();
+  if (!running_) return oldest;
+  for (const auto& shard : shards_) {
+    // One that has yet to begin its first round has had since the start.
+    oldest = std::min(oldest, std::max(load_relaxed(shard->counters().beat), started_));
+  }
+  return oldest;
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
@@ -139,6 +190,12 @@ Result<unsigned> Engine<Sources, Sink, Hook>::rebalance(const Plan& plan) {
     const auto to = std::ranges::find(plan.guests, guest->spec().name, &GuestPlan::name);
     if (to == plan.guests.end()) continue;
     const std::string where = "guest " + to->name;
+    if (guest->paused) {
+      moved += guest->event_shard != to->event_shard ? 1U : 0U;
+      moved += guest->command_shard != to->command_shard ? 1U : 0U;
+      if (auto ok = place_guest(*guest, *to); !ok) return tl::unexpected(ok.error());
+      continue;
+    }
     auto event = move_duty(guest->event(), guest->event_shard, to->event_shard);
     if (!event) return fail(std::move(event.error()), where);
     auto command = std::visit(
@@ -189,19 +246,26 @@ Result<void> Engine<Sources, Sink, Hook>::place_guest(GuestType& guest, const Gu
   if (plan.event_shard >= shards_.size() || plan.command_shard >= shards_.size()) {
     return fail(EINVAL, "guest " + plan.name + " is placed on a shard that is not there");
   }
-  guest.event_shard = plan.event_shard;
-  guest.command_shard = plan.command_shard;
+  {
+    const std::lock_guard lock(mutex_);  // snapshots tell where it is
+    guest.event_shard = plan.event_shard;
+    guest.command_shard = plan.command_shard;
+  }
   return change_duties(guest, ShardMessage::Kind::kAdd);
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardMessage::Kind kind) {
+  if (shards_.empty() || guest.paused) return {};
   if (auto ok = change(guest.event_shard, kind, guest.event()); !ok) return ok;
   auto ok = std::visit([&](auto& duty) { return change(guest.command_shard, kind, *duty); },
                        guest.command());
   // Half a guest is never left on the shards.
-  if (!ok && kind == ShardMessage::Kind::kAdd) {
-    (void)change(guest.event_shard, ShardMessage::Kind::kRemove, guest.event());
+  if (!ok) {
+    (void)change(
+        guest.event_shard,
+        kind == ShardMessage::Kind::kAdd ? ShardMessage::Kind::kRemove : ShardMessage::Kind::kAdd,
+        guest.event());
   }
   return ok;
 }
@@ -227,14 +291,13 @@ Result<void> Engine<Sources, Sink, Hook>::tell(std::size_t shard, ShardMessage m
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
-GuestPlan Engine<Sources, Sink, Hook>::least_loaded(const std::string& name) const {
+GuestPlan Engine<Sources, Sink, Hook>::least_loaded() const {
   std::vector<std::size_t> duties(shards_.size());
   for (const auto& guest : guests_) {
     ++duties[guest->event_shard];
     ++duties[guest->command_shard];
   }
   GuestPlan plan;
-  plan.name = name;
   const auto least = [&] {
     return static_cast<std::size_t>(std::min_element(duties.begin(), duties.end()) -
                                     duties.begin());
@@ -251,7 +314,9 @@ void Engine<Sources, Sink, Hook>::serve_cold_work(const std::vector<unsigned>& h
   while (!control_stop_) {
     {
       const std::lock_guard lock(mutex_);
-      for (auto& guest : guests_) guest->serve_cold(*lane_);
+      for (auto& guest : guests_) {
+        if (!guest->paused) guest->serve_cold(*lane_);
+      }
     }
     const timespec pause{0, static_cast<long>(kColdPollNs)};
     nanosleep(&pause, nullptr);

@@ -37,6 +37,7 @@ struct EventDutySetup {
   std::vector<StreamId> vsids;
   int evtq_eventfd = -1;
   int gerror_eventfd = -1;
+  std::vector<MsiRoute> routes;
   GuestRings* rings = nullptr;
 };
 

@@ -153,8 +153,11 @@ void EventDuty<Sources, Hook, Clock>::take_irq_control(std::uint32_t control) no
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
 void EventDuty<Sources, Hook, Clock>::program(const JournalIrq& irq) noexcept {
   irq_control_ = irq.control;
-  evtq_interrupt_.program(Gpa{irq.evtq_address}, irq.evtq_data);
-  gerror_interrupt_.program(Gpa{irq.gerror_address}, irq.gerror_data);
+  const Gpa evtq{irq.evtq_address};
+  const Gpa gerror{irq.gerror_address};
+  evtq_interrupt_.program(evtq, irq.evtq_data, route_of(setup_.routes, evtq, irq.evtq_data));
+  gerror_interrupt_.program(gerror, irq.gerror_data,
+                            route_of(setup_.routes, gerror, irq.gerror_data));
 }
 
 /// A group is one transaction to the guest, whatever pages it names: of what else it needs, the

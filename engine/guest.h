@@ -94,6 +94,7 @@ class Guest {
     for (const DeviceSpec& device : spec_.devices) setup.vsids.push_back(device.vsid);
     setup.evtq_eventfd = spec_.evtq_eventfd;
     setup.gerror_eventfd = spec_.gerror_eventfd;
+    setup.routes = spec_.routes;
     setup.rings = &rings_;
     event_ = std::make_unique<typename Types::Event>(sources_, std::move(setup), journal_->event(),
                                                      hook);
@@ -132,6 +133,7 @@ class Guest {
 
   std::size_t event_shard = 0;
   std::size_t command_shard = 0;
+  bool paused = false;  ///< its duties are on no shard
 
  private:
   void make_command_duty(std::uint32_t index, Plant plant, const Hook& hook) {
@@ -210,6 +212,7 @@ GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
   out.mode = spec_.mode;
   out.event_shard = event_shard;
   out.command_shard = command_shard;
+  out.paused = paused;
   out.detached = memory_.poisoned();
   copy_counters(out.events, event_->counters());
   out.interrupts = load_relaxed(event_->evtq_interrupt().raised());

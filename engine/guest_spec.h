@@ -10,6 +10,10 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/units.h"
 
+namespace faultline::viommu {
+struct Features;
+}  // namespace faultline::viommu
+
 namespace faultline::engine {
 
 /// How the guest's register writes reach the engine.
@@ -34,6 +38,13 @@ struct DeviceSpec {
   StreamId vsid;     ///< what the guest calls it
 };
 
+/// An MSI to something that is no memory of the guest, and who is told instead.
+struct MsiRoute {
+  Gpa address;
+  std::uint32_t data = 0;
+  int eventfd = -1;
+};
+
 /// One guest = one virtual SMMU, as a VMM (or the embedded run) describes it.
 struct GuestSpec {
   std::string name;
@@ -49,9 +60,13 @@ struct GuestSpec {
   /// Made readable after a write to a register (RegisterMode::kTrapped); -1: nobody tells, and the
   /// registers are polled as an exitless guest's are.
   int doorbell_eventfd = -1;
+  std::vector<MsiRoute> routes;  ///< looked at for an MSI whose address is no memory of the guest
   Nanos register_poll_ns = 50'000;  ///< longest time in which nobody looks at registers that do not
                                     ///< ring, when the shard sleeps
   std::vector<unsigned> vcpus;      ///< host CPUs that the guest's vCPUs run on; empty: unknown
+  /// What its devices' host offers it, less what its sink cannot do; null: as
+  /// EngineOptions::features. Read by Engine::add_guest() only.
+  const viommu::Features* features = nullptr;
 };
 
 }  // namespace faultline::engine

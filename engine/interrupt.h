@@ -5,12 +5,23 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <span>
 
+#include "engine/guest_spec.h"
 #include "engine/viommu/guest_memory.h"
 #include "kernel/base/shared.h"
 #include "kernel/base/units.h"
 
 namespace faultline::engine {
+
+/// Who is told of an MSI whose address is no memory of the guest; -1: nobody.
+/// cost  O(routes)
+inline int route_of(std::span<const MsiRoute> routes, Gpa address, std::uint32_t data) noexcept {
+  for (const MsiRoute& route : routes) {
+    if (route.address == address && route.data == data) return route.eventfd;
+  }
+  return -1;
+}
 
 /// One interrupt of one guest: an MSI where the guest programmed one and its address is memory,
 /// else the VMM's eventfd, which stands for the wire and for doorbells that are not memory.
@@ -23,9 +34,12 @@ class Interrupt {
   explicit Interrupt(int eventfd) noexcept : eventfd_(eventfd) {}
 
   /// Take what the guest programmed. address 0: no MSI.
-  void program(Gpa address, std::uint32_t data) noexcept {
+  ///
+  /// routed   eventfd of route_of(), told in the place of the VMM's own; -1: none
+  void program(Gpa address, std::uint32_t data, int routed = -1) noexcept {
     address_ = address;
     data_ = data;
+    routed_ = routed;
   }
 
   /// Everything that the guest is to find was stored before.
@@ -36,7 +50,8 @@ class Interrupt {
     store_relaxed(raised_, raised_ + 1);
     if (address_.value != 0 && memory.write32(address_, data_)) return true;
     const std::uint64_t one = 1;
-    if (eventfd_ >= 0 && ::write(eventfd_, &one, sizeof one) == sizeof one) return true;
+    const int told = routed_ >= 0 ? routed_ : eventfd_;
+    if (told >= 0 && ::write(told, &one, sizeof one) == sizeof one) return true;
     store_relaxed(unheard_, unheard_ + 1);
     return false;
   }
@@ -47,6 +62,7 @@ class Interrupt {
 
  private:
   int eventfd_ = -1;
+  int routed_ = -1;
   std::uint32_t data_ = 0;
   Gpa address_;
   std::uint64_t raised_ = 0;

@@ -54,6 +54,7 @@ struct GuestSnapshot {
   RegisterMode mode = RegisterMode::kExitless;
   std::size_t event_shard = 0;
   std::size_t command_shard = 0;
+  bool paused = false;    ///< nothing is served until it is resumed; what comes waits
   bool detached = false;  ///< its memory went away: nothing is served any more
   EventGuestCounters events;
   CommandCounters commands;

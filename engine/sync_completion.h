@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "engine/command_counters.h"
 #include "engine/interrupt.h"
@@ -27,6 +28,7 @@ namespace faultline::engine {
 /// less than the guest would fetch slots that the guest has filled anew.
 ///
 /// eventfd the VMM's, for interrupts that are no write to guest memory; -1: none
+/// routes  eventfds of MSIs that are none either; outlive this object
 /// Step    callable with a JournalStep; true: leave, change nothing more
 /// thread  the shard that owns the guest's CommandDuty
 class SyncCompletion {
@@ -35,13 +37,14 @@ class SyncCompletion {
 
   SyncCompletion(const viommu::GuestMemory& memory, const viommu::RegisterPage& page,
                  viommu::CommandQueue& queue, CommandJournal journal, int eventfd,
-                 CommandCounters& counters) noexcept
+                 CommandCounters& counters, std::span<const MsiRoute> routes = {}) noexcept
       : memory_(&memory),
         page_(page),
         queue_(&queue),
         journal_(journal),
         wire_(eventfd),
-        counters_(&counters) {}
+        counters_(&counters),
+        routes_(routes) {}
 
   /// After a restart: what the journal says is still to be done for the SYNC that was being
   /// completed. Then CONS in the page, the journal and (by the caller) the queue agree.
@@ -159,7 +162,8 @@ class SyncCompletion {
     if (memory_->write32(Gpa{address}, data)) [[likely]] {
       return;
     }
-    if (wire_.raise(*memory_)) return;
+    Interrupt routed = Interrupt(route_of(routes_, Gpa{address}, data));
+    if (routed.raise(*memory_) || wire_.raise(*memory_)) return;
     tally(counters_->msi_aborts);
     msi_aborted_ = true;
   }
@@ -170,6 +174,7 @@ class SyncCompletion {
   CommandJournal journal_;
   Interrupt wire_;  ///< CS = IRQ without an address, or with that of a doorbell
   CommandCounters* counters_;
+  std::span<const MsiRoute> routes_;
   std::size_t head_ = 0;
   std::size_t tail_ = 0;
   bool msi_aborted_ = false;

@@ -12,7 +12,7 @@
 #include "apps/faultline/session.h"
 #include "apps/faultline/setup.h"
 #include "apps/faultline/supervisor.h"
-#include "apps/faultline/wiring.h"
+#include "apps/wiring/wiring.h"
 #include "kernel/soft/soft_process.h"
 #include "kernel/soft/soft_process_sys.h"
 

@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "apps/faultline/description.h"
-#include "apps/faultline/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/result_file.h"
-#include "apps/faultline/wiring.h"
 #include "apps/guest/trace.h"
+#include "apps/wiring/host_guest.h"
+#include "apps/wiring/wiring.h"
 #include "kernel/base/result.h"
 #include "kernel/soft/soft_process_sys.h"
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apps/faultline/engine_host.h"
-#include "apps/faultline/host_guest.h"
-#include "apps/faultline/wiring.h"
+#include "apps/wiring/host_guest.h"
+#include "apps/wiring/wiring.h"
 #include "engine/journal_step.h"
 #include "kernel/base/result.h"
 #include "kernel/base/units.h"

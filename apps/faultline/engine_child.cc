@@ -73,7 +73,8 @@ Result<void> serve(Description& d, EngineStatus& status) {
   std::vector<std::unique_ptr<Wires>> wirings;
   std::vector<engine::Journal> journals;
   for (std::size_t g = 0; g < hosts.size(); ++g) {
-    auto wiring = Wires::adopt(sys, hosts[g], d.guests[g].fds, d.profile);
+    auto wiring =
+        Wires::adopt(sys, spec_of(hosts[g], d.choices.policy).devices, d.guests[g].fds, d.profile);
     if (!wiring) return tl::unexpected(wiring.error());
     wirings.push_back(std::move(*wiring));
     auto journal = engine::Journal::open(d.guests[g].journal);

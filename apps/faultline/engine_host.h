@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "apps/faultline/host_guest.h"
-#include "apps/faultline/wiring.h"
+#include "apps/wiring/host_guest.h"
+#include "apps/wiring/wiring.h"
 #include "engine/cold_lane.h"
 #include "engine/engine.h"
 #include "engine/hugepages.h"

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "apps/faultline/engine_host.h"
-#include "apps/faultline/iommufd_wiring.h"
 #include "apps/faultline/play.h"
 #include "apps/faultline/session.h"
 #include "apps/faultline/setup.h"
+#include "apps/wiring/iommufd_wiring.h"
 #include "kernel/soft/dma_bar.h"
 #include "kernel/soft/ledger_writer.h"
 #include "kernel/sys.h"

@@ -143,6 +143,14 @@ std::uint64_t Session::syncs_completed() const noexcept {
   return n;
 }
 
+std::vector<GuestTally> Session::tallies() const {
+  std::vector<GuestTally> out;
+  for (std::size_t g = 0; g < guests_.size(); ++g) {
+    out.push_back({guests_[g]->name(), guests_[g]->counters(), audit_->counts(g)});
+  }
+  return out;
+}
+
 RunResult Session::finish() {
   RunResult result;
   Nanos now = monotonic_ns();

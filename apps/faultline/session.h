@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "apps/faultline/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/table.h"
 #include "apps/guest/audit.h"
 #include "apps/guest/guest.h"
 #include "apps/guest/trace.h"
+#include "apps/wiring/host_guest.h"
 #include "engine/snapshot.h"
 #include "kernel/base/histogram.h"
 #include "kernel/soft/soft_kernel.h"
@@ -43,6 +43,13 @@ struct SessionDevice {
 /// Those of the soft kernel, in the order of its devices.
 std::vector<SessionDevice> soft_devices(soft::SoftKernel& kernel, std::size_t devices);
 
+/// What one guest did, and what became of its faults.
+struct GuestTally {
+  std::string name;
+  guest::GuestCounters did;
+  guest::FaultCounts faults;
+};
+
 /// The guests of a run and the audit over them: everything but kernel and engine.
 ///
 /// thread   one: it audits and prints
@@ -69,6 +76,9 @@ class Session {
 
   /// CMD_SYNCs completed so far, over all guests.
   [[nodiscard]] std::uint64_t syncs_completed() const noexcept;
+
+  /// Of each guest, so far; exact after finish().
+  [[nodiscard]] std::vector<GuestTally> tallies() const;
 
   /// Let the guests finish what is in flight, read what is still to come, and judge.
   RunResult finish();

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "apps/faultline/engine_host.h"
-#include "apps/faultline/host_guest.h"
 #include "apps/faultline/options.h"
 #include "apps/guest/trace.h"
+#include "apps/wiring/host_guest.h"
 #include "engine/placement.h"
 #include "kernel/base/result.h"
 #include "kernel/soft/soft_kernel.h"

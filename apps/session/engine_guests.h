@@ -17,6 +17,7 @@ struct EngineGuestsOptions {
   engine::EngineOptions engine;
   engine::PolicyKind policy = engine::PolicyKind::kMerge;
   merge::MergeOptions merge;
+  Nanos register_poll_ns = 50'000;     ///< GuestSpec::register_poll_ns of every guest
   engine::Topology topology;           ///< for placing guests as they come
   engine::PlacementOptions placement;  ///< node, shards, cpus: as the plan was made
 };

@@ -46,8 +46,25 @@ struct GuestRequest {
   int gerror_eventfd = -1;
   int sync_eventfd = -1;
   int doorbell_eventfd = -1;
-  int journal = -1;  ///< of an earlier life; -1: a fresh one is made
+  std::vector<engine::MsiRoute> routes;  ///< MSIs to what is no memory of the guest
+  int journal = -1;                      ///< of an earlier life; -1: a fresh one is made
+  bool paused = false;                   ///< not to be served before resume()
 };
+
+/// Descriptors that each device and each guest of a backend come with.
+struct FdCounts {
+  std::size_t device = 0;
+  std::size_t backend = 0;
+};
+
+/// Guest memory that was written, or may have been.
+struct GpaRange {
+  Gpa gpa;
+  std::uint64_t bytes = 0;
+};
+
+/// What the stream of a device is bound to by its guest's stream table.
+enum class StreamBinding : std::uint8_t { kNone, kAbort, kBypass, kStage1 };
 
 /// What a session asks of the engine. The server speaks the protocol and holds the limits; a host
 /// knows kernels. EngineGuests is the real one, tests have a fake.
@@ -57,10 +74,16 @@ class GuestHost {
  public:
   virtual ~GuestHost() = default;
   [[nodiscard]] virtual Backend backend() const noexcept = 0;
+  [[nodiscard]] virtual FdCounts fd_counts() const noexcept = 0;
 
   /// Serve a guest. All or nothing: after an error every descriptor of it is closed.
   /// returns  its journal's memfd, which stays the host's
   virtual Result<int> add(GuestRequest guest) = 0;
+  /// Serve a guest on with other devices or memory: off its cores, and on again where its journal
+  /// says. All or nothing: after an error it is served as before. The request's own journal is not
+  /// looked at.
+  /// returns  the journal's memfd, another one where the devices changed
+  virtual Result<int> replace(GuestRequest guest) = 0;
   /// Let go of a guest and of all that it passed.
   virtual Result<void> remove(const std::string& name) = 0;
   /// Nothing is polled for it until resume(); what comes meanwhile stays in kernel and queues.
@@ -71,6 +94,10 @@ class GuestHost {
   virtual Result<void> set_state(const std::string& name, const std::string& state) = 0;
   /// Registers and journal as after a reset of the virtual SMMU.
   virtual Result<void> reset(const std::string& name) = 0;
+  /// All guest memory that the engine may have written since the guest was added.
+  virtual Result<std::vector<GpaRange>> written(const std::string& name) = 0;
+  /// By index of the device.
+  virtual Result<std::vector<StreamBinding>> bindings(const std::string& name) = 0;
   /// Change the budgets of a guest that is served (engine/budget.h), by the engine's own rules.
   virtual Result<void> set_budget(const std::string& name, const nlohmann::json& budget) = 0;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,15 @@ struct SessionLimits {
   unsigned messages_per_second = 1000;
 };
 
+/// What the peers of a service are told, and who they may be.
 struct ServerOptions {
+  unsigned node = 0;
   std::vector<unsigned> uids;  ///< who may attach guests, besides root and the service's own user
   std::vector<unsigned> gids;
   SessionLimits limits;
   Nanos linger_ns = 30'000'000'000;  ///< a guest whose VMM went away is kept so long for it
   std::function<void(const std::string& line)> log;  ///< about peers; the caller limits its rate
+  std::function<nlohmann::json()> status;            ///< the whole service; unset: nothing is told
 };
 
 struct ServerCounters {
@@ -41,6 +45,7 @@ struct ServerCounters {
   std::uint64_t refused_requests = 0;
   std::uint64_t lost_vmms = 0;  ///< sessions that ended without a goodbye
   std::uint64_t reattached = 0;
+  std::uint64_t lingering = 0;  ///< guests without a session now
 };
 
 /// The service's end of doc/session.md.
@@ -63,7 +68,8 @@ class Server {
   /// returns  guests that are served again; each one that cannot be is let go with a line in `log`
   unsigned restore(std::vector<KeptFd> kept);
 
-  /// Wait for peers at most so long, and serve what they ask.
+  /// Wait for peers at most so long (and no longer than 100 ms, for the heartbeat), and serve what
+  /// they ask.
   void turn(int timeout_ms);
 
   /// What applies to peers from now on.

@@ -15,6 +15,7 @@ packages=(
   libdpdk-dev libtbb-dev libhwloc-dev libexpected-dev libcli11-dev nlohmann-json3-dev
   libtomlplusplus-dev libfmt-dev libzstd-dev libgtest-dev libgmock-dev
   libsystemd-dev libseccomp-dev prometheus-cpp-dev libcpp-httplib-dev libncurses-dev
+  libcjson-dev
 )
 
 # One sysroot per set of versions; those of the native packages name it, since both architectures

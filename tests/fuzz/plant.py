@@ -27,7 +27,7 @@ def main(name, root, copy, out_source, out_header):
     mutated = f'#line 1 "{original}"\n' + text.replace(plant["from"], plant["to"])
     note = f"// {plant['file']}:{line} is mutated: {plant['why']}\n"
     source, header = "", ""
-    if original.suffix == ".cc":
+    if original.suffix in (".c", ".cc"):
         source = mutated
     else:
         place = pathlib.Path(copy) / plant["file"]

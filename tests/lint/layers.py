@@ -48,6 +48,7 @@ HOMES = {
     "DPDK": (r"rte_(?!ring|errno)\w+\.h", {"engine/lcore.cc", "apps/metrics/telemetry.cc"}),
     "oneTBB": (r"(tbb|oneapi)/", {"engine/cold_lane.cc"}),
     "JSON": (r"nlohmann/", {"apps/", "engine/session.cc"}),
+    "cJSON": (r"(cjson/)?cJSON\.h", {"apps/client/"}),
     "TOML": (r"toml\+\+/|toml\.hpp", {"config/parse.cc"}),
     "CLI11": (r"CLI/", {"apps/"}),
     "zstd": (r"zstd\w*\.h", {"apps/"}),

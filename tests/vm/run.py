@@ -177,7 +177,7 @@ class Service:
             self._a.debian,
             self._a.tools / "busybox-amd64",
             {
-                "faultlined": self._a.build / "apps/faultlined/faultlined",
+                "faultlined": self._a.build / "apps/faultlined",
                 "faultline-vmm": self._a.build / "apps/faultline-vmm",
             },
             [pathlib.Path("/lib/x86_64-linux-gnu"), pathlib.Path("/usr/lib/x86_64-linux-gnu")],

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/faultline/iommufd_wiring.h"
+#include "apps/wiring/iommufd_wiring.h"
 #include "tests/apps/faultline/program.h"
 
 namespace faultline {

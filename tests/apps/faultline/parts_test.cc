@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apps/faultline/description.h"
-#include "apps/faultline/host_guest.h"
 #include "apps/faultline/table.h"
+#include "apps/wiring/host_guest.h"
 
 namespace faultline {
 namespace {

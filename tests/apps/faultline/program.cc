@@ -19,15 +19,16 @@ namespace faultline {
 namespace {
 
 // build/tests/apps_faultline_test → build/apps/faultline
-std::string program_path() {
+std::string program_path(const std::string& program) {
   const auto self = std::filesystem::read_symlink("/proc/self/exe");
-  return (self.parent_path().parent_path() / "apps" / "faultline").string();
+  return (self.parent_path().parent_path() / "apps" / program).string();
 }
 
 }  // namespace
 
 Finished run_program(const std::vector<std::string>& arguments, unsigned limit_s,
-                     const std::string& interrupt_on, const std::vector<std::string>& prefix) {
+                     const std::string& interrupt_on, const std::vector<std::string>& prefix,
+                     const std::string& program) {
   Finished result;
   std::array<int, 2> pipe{};
   if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return result;
@@ -35,7 +36,7 @@ Finished run_program(const std::vector<std::string>& arguments, unsigned limit_s
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, pipe[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, pipe[1], STDERR_FILENO);
-  const std::string path = program_path();
+  const std::string path = program_path(program);
   std::vector<char*> argv;
   for (const std::string& a : prefix) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(const_cast<char*>(path.c_str()));

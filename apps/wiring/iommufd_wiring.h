@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
-#include "apps/faultline/host_guest.h"
-#include "apps/faultline/wiring.h"
+#include "apps/wiring/host_guest.h"
+#include "apps/wiring/wiring.h"
 #include "engine/journal.h"
 #include "engine/viommu/feature_set.h"
 #include "kernel/base/result.h"
@@ -59,13 +60,27 @@ class IommufdWiring {
     const iommufd::GuestRange ram{.gpa = HostGuest::kBase,
                                   .size = guest.bytes - HostGuest::kRegisterBytes,
                                   .at = guest.memory};
-    auto iommu = iommufd::GuestIommu<Sys>::make(sys, std::move(parts), {&ram, 1});
+    return make(sys, std::move(parts), {&ram, 1});
+  }
+
+  /// Over devices that somebody else opened, or names.
+  ///
+  /// parts, memory   of iommufd::GuestIommu::make()
+  static Result<std::unique_ptr<IommufdWiring>> make(Sys& sys, iommufd::Parts parts,
+                                                     std::span<const iommufd::GuestRange> memory) {
+    auto iommu = iommufd::GuestIommu<Sys>::make(sys, std::move(parts), memory);
     if (!iommu) return tl::unexpected(std::move(iommu.error()));
     return std::unique_ptr<IommufdWiring>(new IommufdWiring(std::move(*iommu)));
   }
 
-  /// `journal` says where an earlier engine stopped, if one did. How events are watched is printed.
+  /// As open_sources(), and how events are watched is printed.
   Result<Sources> sources(vfio::AbiChoice /*abi*/, engine::Journal& journal) {
+    auto opened = open_sources(journal);
+    if (opened) std::printf("events: %s\n", opened->watch().describe().c_str());
+    return opened;
+  }
+  /// `journal` says where an earlier engine stopped, if one did.
+  Result<Sources> open_sources(engine::Journal& journal) {
     iommufd::SourceFiles files;
     std::vector<SourcePosition> positions;
     for (std::size_t i = 0; i < iommu_->size(); ++i) {
@@ -74,10 +89,7 @@ class IommufdWiring {
     }
     files.veventq = iommu_->events_fd();
     files.fault_queue = iommu_->faults_fd();
-    auto opened =
-        Sources::open(iommu_->sys(), std::move(files), iommufd::WatchChoice::kAuto, positions);
-    if (opened) std::printf("events: %s\n", opened->watch().describe().c_str());
-    return opened;
+    return Sources::open(iommu_->sys(), std::move(files), iommufd::WatchChoice::kAuto, positions);
   }
   SinkType sink() { return SinkType(*iommu_); }
 

@@ -4,15 +4,17 @@
 #include <sys/mman.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "apps/faultline/host_guest.h"
+#include "apps/wiring/host_guest.h"
 #include "engine/engine.h"
 #include "engine/journal.h"
 #include "engine/viommu/feature_set.h"
 #include "kernel/base/result.h"
+#include "kernel/base/unique_fd.h"
 #include "kernel/sys.h"
 #include "kernel/vfio/container.h"
 #include "kernel/vfio/device.h"
@@ -56,7 +58,7 @@ class Wiring {
 
   /// Open everything: container, group, nesting, stage 2, device.
   static Result<std::unique_ptr<Wiring>> open(Sys& sys, const HostGuest& guest) {
-    auto wiring = std::make_unique<Wiring>(sys, guest);
+    auto wiring = std::make_unique<Wiring>(sys, devices_of(guest));
     for (const HostDevice& d : guest.devices) {
       auto container = vfio::Container<Sys>::open(sys);
       if (!container) return fail(std::move(container.error()), d.name);
@@ -76,22 +78,35 @@ class Wiring {
   }
 
   /// Go on with descriptors of an earlier life: no call changes anything in the kernel.
-  static Result<std::unique_ptr<Wiring>> adopt(Sys& sys, const HostGuest& guest,
+  ///
+  /// fds       of each device; this object's from here on, also on failure
+  /// profile   what the kernel can do; none: it is asked, which costs a few misses
+  static Result<std::unique_ptr<Wiring>> adopt(Sys& sys, std::vector<engine::DeviceSpec> devices,
                                                const std::vector<DeviceFds>& fds,
-                                               const vfio::KernelProfile& profile) {
-    auto wiring = std::make_unique<Wiring>(sys, guest);
-    wiring->profile_ = profile;
-    for (std::size_t i = 0; i < guest.devices.size(); ++i) {
+                                               std::optional<vfio::KernelProfile> profile) {
+    auto wiring = std::make_unique<Wiring>(sys, std::move(devices));
+    std::vector<UniqueFd<Sys>> files;
+    for (std::size_t i = 0; i < fds.size(); ++i) {
       wiring->containers_.push_back(std::make_unique<vfio::Container<Sys>>(
-          vfio::Container<Sys>::adopt(sys, fds[i].container, fds[i].group, guest.devices[i].name)));
-      auto device = vfio::Device<Sys>::adopt(sys, fds[i].device, guest.devices[i].name);
+          vfio::Container<Sys>::adopt(sys, fds[i].container, fds[i].group, wiring->name(i))));
+      files.emplace_back(sys, fds[i].device);
+    }
+    for (std::size_t i = 0; i < fds.size(); ++i) {
+      if (!profile) {
+        auto asked = wiring->containers_[i]->probe();
+        if (!asked) return tl::unexpected(asked.error());
+        profile = *asked;
+      }
+      auto device = vfio::Device<Sys>::adopt(sys, files[i].release(), wiring->name(i));
       if (!device) return tl::unexpected(device.error());
       wiring->devices_.push_back(std::move(*device));
     }
+    if (profile) wiring->profile_ = *profile;
     return wiring;
   }
 
-  Wiring(Sys& sys, const HostGuest& guest) : sys_(&sys), guest_(&guest) {}
+  Wiring(Sys& sys, std::vector<engine::DeviceSpec> devices)
+      : sys_(&sys), specs_(std::move(devices)) {}
 
   /// The fault queues of all devices; `journal` says where an earlier engine stopped, if one did.
   Result<Sources> sources(vfio::AbiChoice abi, engine::Journal& journal) {
@@ -107,7 +122,7 @@ class Wiring {
   SinkType sink() {
     std::vector<typename SinkType::Target> targets;
     for (std::size_t i = 0; i < containers_.size(); ++i) {
-      targets.push_back({containers_[i].get(), guest_->devices[i].vsid});
+      targets.push_back({containers_[i].get(), specs_[i].vsid});
     }
     return SinkType(targets, profile_);
   }
@@ -118,6 +133,13 @@ class Wiring {
   }
 
  private:
+  static std::vector<engine::DeviceSpec> devices_of(const HostGuest& guest) {
+    std::vector<engine::DeviceSpec> devices;
+    for (const HostDevice& d : guest.devices) devices.push_back({d.name, d.vsid});
+    return devices;
+  }
+  [[nodiscard]] const std::string& name(std::size_t i) const noexcept { return specs_[i].name; }
+
   Result<void> add(vfio::Container<Sys> container, const HostDevice& d) {
     containers_.push_back(std::make_unique<vfio::Container<Sys>>(std::move(container)));
     auto device = vfio::Device<Sys>::open(*sys_, *containers_.back(), d.name);
@@ -127,7 +149,7 @@ class Wiring {
   }
 
   Sys* sys_;
-  const HostGuest* guest_;
+  std::vector<engine::DeviceSpec> specs_;
   vfio::KernelProfile profile_;
   std::vector<std::unique_ptr<vfio::Container<Sys>>> containers_;
   std::vector<vfio::Device<Sys>> devices_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "apps/faultline/host_guest.h"
+#include "apps/wiring/host_guest.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The requests of doc/session.md.
+#ifndef FAULTLINE_CLIENT_REQUESTS_H
+#define FAULTLINE_CLIENT_REQUESTS_H
+
+#include "apps/client/connection.h"
+
+/// A request of one method; the caller adds its fields. NULL: out of memory.
+cJSON* fl_request(const char* method);
+/// The same with the field `guest`.
+cJSON* fl_guest_request(const char* method, const char* guest);
+
+/// The first request on a connection.
+int fl_greet(struct faultline_client* client);
+/// Ends the guests of this connection.
+void fl_say_goodbye(struct faultline_client* client);
+
+/// Put a guest together and start it: all or nothing. Its token and journal are noted.
+int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept);
+/// Take over a guest that a lost connection left, or have it start where its journal says.
+int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept);
+
+#endif

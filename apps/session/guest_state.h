@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/session/guest_host.h"
+#include "engine/journal.h"
+#include "engine/viommu/feature_set.h"
+#include "engine/viommu/registers.h"
+#include "kernel/base/result.h"
+
+namespace faultline::session {
+
+// What another engine has to know to go on with a guest, as JSON. Everything else is in the guest's
+// memory or of the kernel that its devices leave: stage 1 is bound anew from the stream table,
+// requests that the old kernel has open end with its devices, and new fault queues begin where they
+// stand.
+
+/// Of a guest that nothing is polled for.
+///
+/// page      its registers; offered  those of them that say what it was shown
+[[nodiscard]] std::string state_of(engine::Journal& journal, const viommu::RegisterPage& page,
+                                   const viommu::IdRegisters& offered);
+
+/// Make journal and registers those of another engine's guest. An engine that takes the guest on
+/// with them recovers. Nothing is polled for the guest.
+///
+/// offered   the ID registers that this engine shows
+/// errors    code EINVAL and one line: not a state, another version, another shape of guest, a
+///           value that no journal may have, hardware that offers something else. Everything is
+///           then as it was
+[[nodiscard]] Result<void> take_state(engine::Journal& journal, const viommu::RegisterPage& page,
+                                      const viommu::IdRegisters& offered, const std::string& state);
+
+/// Have a guest with other devices go on: everything of its old journal that is not a device's own.
+/// Nothing is polled for it.
+///
+/// was   of each device of `to`: its index in `from`; none: it is new
+void carry_journal(engine::Journal& from, engine::Journal& to,
+                   const std::vector<std::optional<std::size_t>>& was);
+
+/// Where the engine may have written guest memory since the guest programmed its queues: the
+/// register page, both queues, and the words of its MSIs.
+[[nodiscard]] std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers);
+
+/// What each device's stream is bound to.
+[[nodiscard]] std::vector<StreamBinding> bindings_of(engine::Journal& journal);
+
+/// As fresh, but for where the fault queues stand and which ASIDs the kernel may have cached.
+void clear_journal(engine::Journal& journal) noexcept;
+
+}  // namespace faultline::session

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a service may say to a VMM: packets of any text with or without a descriptor, read by the
+// calls of the client library.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "apps/client/connection.h"
+#include "apps/client/faultline_client.h"
+#include "apps/client/wire.h"
+#include "tests/fuzz/input.h"
+
+namespace faultline::fuzz {
+namespace {
+
+/// The number that the next descriptor gets: the same again when none was left open.
+int next_descriptor() {
+  const int fd = ::dup(STDERR_FILENO);
+  ::close(fd);
+  return fd;
+}
+
+faultline_client* client_on(int socket) {
+  auto* client = static_cast<faultline_client*>(std::calloc(1, sizeof(faultline_client)));
+  client->socket = socket;
+  client->beat = -1;
+  client->path = ::strdup("/");
+  client->text = static_cast<char*>(std::malloc(FL_WIRE_BYTES + 1));
+  client->text[0] = '\0';
+  return client;
+}
+
+void check(faultline_client* client, int rc, const char* text, bool wants_text) {
+  hold(rc <= 0, "neither success nor an errno");
+  hold((rc == 0 && wants_text) == (text != nullptr), "text without success, or none with it");
+  if (rc == 0) return;
+  hold_one_line(faultline_error(client));
+  for (const char* c = faultline_error(client); *c != '\0'; ++c) {
+    hold(static_cast<unsigned char>(*c) >= 0x20 && *c != 0x7f, "a control character in an error");
+  }
+}
+
+void call(faultline_client* client, unsigned method) {
+  char* text = nullptr;
+  std::uint64_t ns = 0;
+  switch (method % 6) {
+    case 0:
+      return check(client, faultline_pause(client, "g"), nullptr, false);
+    case 1: {
+      const int rc = faultline_get_state(client, "g", &text);
+      check(client, rc, text, true);
+      break;
+    }
+    case 2: {
+      const int rc = faultline_query(client, "g", &text);
+      check(client, rc, text, true);
+      break;
+    }
+    case 3:
+      return check(client, faultline_heartbeat(client, &ns), nullptr, false);
+    case 4: {
+      faultline_guest guest{};
+      guest.name = "g";
+      guest.evtq_eventfd = guest.gerror_eventfd = guest.sync_eventfd = guest.doorbell_eventfd = -1;
+      return check(client, faultline_attach(client, &guest), nullptr, false);
+    }
+    default:
+      return check(client, faultline_detach(client, "g"), nullptr, false);
+  }
+  std::free(text);
+}
+
+}  // namespace
+}  // namespace faultline::fuzz
+
+/// One byte: the first call; then packets that end with a newline. A packet that begins with '+'
+/// has a descriptor beside it.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace faultline::fuzz;
+  if (size == 0) return 0;
+  const int before = next_descriptor();
+  int ends[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
+  std::string_view rest(reinterpret_cast<const char*>(data + 1), size - 1);
+  for (int packets = 0; !rest.empty() && packets < 8; ++packets) {
+    const std::size_t end = rest.find('\n');
+    std::string_view packet = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    const bool passes = packet.starts_with('+');
+    if (passes) packet.remove_prefix(1);
+    (void)fl_wire_send(ends[1], packet.data(), packet.size(), ends, passes ? 1 : 0);
+  }
+  faultline_client* client = client_on(ends[0]);
+  for (unsigned i = 0; i < 3; ++i) call(client, data[0] + i);
+  faultline_close(client);
+  ::close(ends[1]);
+  hold(next_descriptor() == before, "a descriptor is left open");
+  return 0;
+}
