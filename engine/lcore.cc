@@ -64,7 +64,8 @@ std::vector<std::string> eal_arguments(const LcoreOptions& options) {
     // From the kernel as anonymous memory: no mount to find, no files that a kill leaves behind.
     arguments.emplace_back("--in-memory");
   } else {
-    for (const char* word : {"--no-huge", "--no-shconf", "-m", "64"}) arguments.emplace_back(word);
+    for (const char* word : {"--no-huge", "--no-shconf", "-m"}) arguments.emplace_back(word);
+    arguments.push_back(std::to_string(options.memory_mib));
   }
   return arguments;
 }

@@ -15,6 +15,7 @@ struct LcoreOptions {
   std::vector<unsigned> cpus;     ///< CPU of each polling lcore; one CPU may stand more than once
   unsigned housekeeping_cpu = 0;  ///< where EAL's main lcore sits (it only waits)
   bool hugepages = false;         ///< false: plain memory; true: see check_hugepages()
+  unsigned memory_mib = 64;       ///< without hugepages: what EAL takes at the start
   std::string file_prefix;        ///< DPDK's name of this instance; "" = faultline-<pid>
 };
 

@@ -12,27 +12,31 @@ import tempfile
 class Initramfs:
     """Collects files; write() makes the archive."""
 
-    def __init__(self, library_dirs, readelf="readelf"):
-        """library_dirs: where shared objects are looked for, in that order."""
+    def __init__(self, library_dirs, readelf="readelf", into=None):
+        """library_dirs: where shared objects are looked for, in that order.
+
+        into: where they go, if the loader is there already and knows that place.
+        """
+        self._into = into
         self._library_dirs = [pathlib.Path(d) for d in library_dirs]
         self._readelf = readelf
         self._entries = {}  # path in the archive: (mode, content, device)
         for directory in ("dev", "proc", "sys", "tmp", "root"):
-            self._directory(directory)
+            self.directory(directory)
         self._entries["dev/console"] = (0o020600, b"", (5, 1))
 
-    def _directory(self, path):
+    def directory(self, path):
         parts = pathlib.PurePosixPath(path).parts
         for n in range(1, len(parts) + 1):
             self._entries.setdefault("/".join(parts[:n]), (0o040755, b"", (0, 0)))
 
     def add(self, path, content, executable=False):
         """A file with this content."""
-        self._directory(str(pathlib.PurePosixPath(path).parent))
+        self.directory(str(pathlib.PurePosixPath(path).parent))
         self._entries[path] = (0o100755 if executable else 0o100644, content, (0, 0))
 
     def link(self, path, target):
-        self._directory(str(pathlib.PurePosixPath(path).parent))
+        self.directory(str(pathlib.PurePosixPath(path).parent))
         self._entries[path] = (0o120777, target.encode(), (0, 0))
 
     def program(self, path, source, strip=None):
@@ -59,10 +63,11 @@ class Initramfs:
         for line in out.splitlines():
             if "interpreter:" in line:
                 loader = line.split("interpreter:")[1].strip(" ]\n").lstrip("/")
-                self._library(loader.split("/")[-1], loader)
+                if not self._into:
+                    self._library(loader.split("/")[-1], loader)
             elif "(NEEDED)" in line:
                 name = line.split("[")[1].split("]")[0]
-                self._library(name, f"lib/{name}")
+                self._library(name, f"{self._into or 'lib'}/{name}")
 
     def _library(self, name, path):
         if path in self._entries:

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Boots a suite of tests in a virtual machine and says what came out, as TAP.
 
-usage: run.py SUITE --kernel DIR --tools DIR --build DIR [--sysroot DIR] [--tap FILE] [--log FILE]
+usage: run.py SUITE --kernel DIR --tools DIR --build DIR [--sysroot DIR] [--debian DIR] [--tap FILE]
+              [--log FILE]
 
-SUITE is iommufd or mock. DIR are what tests/vm/kernel.sh, tests/vm/tools.sh and meson made.
+SUITE is iommufd, mock or service. DIR are what tests/vm/kernel.sh, tests/vm/tools.sh, meson, and the
+scripts of the suite made.
 Exit status 1 when anything failed.
 """
 
@@ -19,6 +21,7 @@ import tempfile
 import initramfs
 import iort
 import machine
+import service.image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -158,12 +161,53 @@ class Mock:
         ]
 
 
+class Service:
+    """Debian 12's systemd with the service, its units and a VMM; systemd itself runs the checks."""
+
+    def __init__(self, arguments):
+        self._a = arguments
+        self.programs = {"service": (None, [])}
+
+    def machines(self):
+        return [list(self.programs)]
+
+    def initrd(self, path):
+        service.image.write(
+            path,
+            self._a.debian,
+            self._a.tools / "busybox-amd64",
+            {
+                "faultlined": self._a.build / "apps/faultlined",
+                "faultline-vmm": self._a.build / "apps/faultline-vmm",
+            },
+            [pathlib.Path("/lib/x86_64-linux-gnu"), pathlib.Path("/usr/lib/x86_64-linux-gnu")],
+        )
+
+    def command(self, image, initrd, kernel_log):
+        return [
+            str(self._a.tools / "bin/qemu-system-x86_64"),
+            *("-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"),
+            *("-object", "memory-backend-ram,id=ram,size=2048M"),
+            *("-numa", "node,memdev=ram,cpus=0-1"),
+            *("-kernel", str(image), "-initrd", str(initrd)),
+            "-append",
+            # What measures time against an emulated timer goes wrong on a busy host.
+            "console=ttyS0 loglevel=5 no_timer_check rcupdate.rcu_cpu_stall_suppress=1 "
+            "systemd.unit=faultline-check.target systemd.show_status=no",
+            *("-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"),
+            *("-serial", f"file:{kernel_log}", "-serial", "stdio"),
+        ]
+
+
 def _parents(path):
     parts = path.split("/")[:-1]
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def make_initrd(suite, arguments, names, path):
+    if hasattr(suite, "initrd"):
+        suite.initrd(path)
+        return
     image = initramfs.Initramfs(suite.libraries())
     image.add("bin/busybox", (arguments.tools / suite.busybox).read_bytes(), executable=True)
     for name in names:
@@ -183,14 +227,15 @@ def make_initrd(suite, arguments, names, path):
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("suite", choices=("iommufd", "mock"))
-    for option in ("kernel", "tools", "build", "sysroot", "tap", "log"):
+    parser.add_argument("suite", choices=("iommufd", "mock", "service"))
+    for option in ("kernel", "tools", "build", "sysroot", "debian", "tap", "log"):
         parser.add_argument(f"--{option}", type=pathlib.Path)
     parser.add_argument("--only", nargs="*", help="of the programs")
     parser.add_argument("--filter", help="--gtest_filter of every program")
     parser.add_argument("--verbose", action="store_true", help="every line of the console")
     arguments = parser.parse_args()
-    suite = {"iommufd": Iommufd, "mock": Mock}[arguments.suite](arguments)
+    suites = {"iommufd": Iommufd, "mock": Mock, "service": Service}
+    suite = suites[arguments.suite](arguments)
     if arguments.only:
         suite.programs = {n: p for n, p in suite.programs.items() if n in arguments.only}
     if arguments.filter:
