@@ -158,10 +158,7 @@ class EventDuty {
   }
   /// Sources that signal may be left alone, but for an overflow that is owed to the guest, whose
   /// acknowledgement rings no bell.
-  [[nodiscard]] Nanos longest_sleep() const noexcept {
-    if (source_fd() < 0 || rings_->event_bell.fd() < 0) return 0;
-    return loss_owed_ ? Nanos{1'000'000} : ~Nanos{0};
-  }
+  [[nodiscard]] Nanos longest_sleep() const noexcept;
 
   /// For a shard that waits for a write: of the source that had a record last.
   [[nodiscard]] WatchedLine watched() const noexcept {
@@ -200,13 +197,7 @@ class EventDuty {
     return false;
   }
 
-  [[nodiscard]] int source_fd() const noexcept {
-    if constexpr (requires { sources_->wake_fd(); }) {
-      return sources_->wake_fd();
-    } else {
-      return -1;
-    }
-  }
+  [[nodiscard]] int source_fd() const noexcept;
 
   /// returns  false: the budget ended it
   bool sweep(std::size_t from, std::size_t to, std::size_t& work) noexcept {
@@ -340,21 +331,16 @@ class EventDuty {
     return !step(JournalStep::kEventDone);
   }
 
-  void interrupt() noexcept {
-    interrupt_due_ = false;
-    if ((irq_control_ & viommu::irq_ctrl::kEvtq) == 0) return;
-    evtq_interrupt_.raise(*setup_.memory);
-    step(JournalStep::kEventInterrupted);
-  }
+  void interrupt() noexcept;
 
   std::size_t serve_messages() noexcept;
   void serve(const ToEventDuty& message) noexcept;
   void enable_evtq(const ToEventDuty& message) noexcept;
   void raise_gerror(std::uint32_t bits, std::uint32_t token) noexcept;
-  void drop(EventDeviceCounters& counters) noexcept;
-  void note_loss() noexcept;
-  void pay_owed_loss() noexcept;
-  void note_cut() noexcept;
+  [[gnu::cold, gnu::noinline]] void drop(EventDeviceCounters& counters) noexcept;
+  [[gnu::cold, gnu::noinline]] void note_loss() noexcept;
+  [[gnu::cold, gnu::noinline]] void pay_owed_loss() noexcept;
+  [[gnu::cold, gnu::noinline]] void note_cut() noexcept;
   void take_irq_control(std::uint32_t control) noexcept;
   void program(const JournalIrq& irq) noexcept;
   std::size_t apply_plant(std::size_t n) noexcept;

@@ -60,6 +60,29 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
+int EventDuty<Sources, Hook, Clock>::source_fd() const noexcept {
+  if constexpr (requires { sources_->wake_fd(); }) {
+    return sources_->wake_fd();
+  } else {
+    return -1;
+  }
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+Nanos EventDuty<Sources, Hook, Clock>::longest_sleep() const noexcept {
+  if (source_fd() < 0 || rings_->event_bell.fd() < 0) return 0;
+  return loss_owed_ ? Nanos{1'000'000} : ~Nanos{0};
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
+void EventDuty<Sources, Hook, Clock>::interrupt() noexcept {
+  interrupt_due_ = false;
+  if ((irq_control_ & viommu::irq_ctrl::kEvtq) == 0) return;
+  evtq_interrupt_.raise(*setup_.memory);
+  step(JournalStep::kEventInterrupted);
+}
+
+template <FaultSourceSet Sources, StepHook Hook, class Clock>
 void EventDuty<Sources, Hook, Clock>::drop(EventDeviceCounters& counters) noexcept {
   tally(counters.dropped_full);
   note_loss();

@@ -16,6 +16,7 @@ engine::GuestSpec spec_of(const GuestRequest& request, const EngineGuestsOptions
   spec.mode = request.mode;
   spec.policy = options.policy;
   spec.merge = options.merge;
+  spec.budget = options.budget;
   for (const DeviceRequest& d : request.devices) spec.devices.push_back({d.name, d.vsid});
   spec.evtq_eventfd = request.evtq_eventfd;
   spec.gerror_eventfd = request.gerror_eventfd;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "apps/session/guest_host.h"
+#include "engine/budget.h"
 #include "engine/cold_lane.h"
 #include "engine/engine.h"
 #include "engine/placement.h"
@@ -17,6 +18,7 @@ struct EngineGuestsOptions {
   engine::EngineOptions engine;
   engine::PolicyKind policy = engine::PolicyKind::kMerge;
   merge::MergeOptions merge;
+  engine::Budget budget;               ///< of each guest, and the most that its VMM may ask for
   Nanos register_poll_ns = 50'000;     ///< GuestSpec::register_poll_ns of every guest
   engine::Topology topology;           ///< for placing guests as they come
   engine::PlacementOptions placement;  ///< node, shards, cpus: as the plan was made

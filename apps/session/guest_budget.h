@@ -2,21 +2,46 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
+#include "engine/budget.h"
 #include "kernel/base/result.h"
 
 namespace faultline::session {
 
-/// Give a guest of a running engine the budget that its VMM or the operator asks for.
+/// The budget that a VMM asks for, as in the method `budget`; what it leaves out is the operator's.
 ///
-/// errors   code EINVAL: not an object
-template <class Engine>
-Result<void> apply_budget(Engine& /*engine*/, const std::string& guest,
-                          const nlohmann::json& budget) {
-  if (!budget.is_object()) return fail(EINVAL, "guest " + guest + ": a budget is an object");
-  return {};
+/// most     the operator's: a VMM may ask for less, so that no guest takes from its neighbours
+/// errors   code EINVAL and one line
+[[nodiscard]] inline Result<engine::Budget> read_budget(const std::string& guest,
+                                                        const nlohmann::json& asked,
+                                                        const engine::Budget& most) {
+  const std::string where = "guest " + guest + ": budget: ";
+  if (!asked.is_object()) return fail(EINVAL, where + "it has to be an object");
+  engine::Budget out = most;
+  const std::pair<const char*, std::uint32_t*> fields[] = {{"commands", &out.commands},
+                                                           {"records", &out.records},
+                                                           {"submissions", &out.submissions},
+                                                           {"weight", &out.weight}};
+  std::size_t known = 0;
+  for (const auto& [name, value] : fields) {
+    const auto at = asked.find(name);
+    if (at == asked.end()) continue;
+    ++known;
+    if (!at->is_number_unsigned() || at->get<std::uint64_t>() == 0 ||
+        at->get<std::uint64_t>() > *value) {
+      return fail(EINVAL, where + "'" + name + "' has to be a whole number from 1 to " +
+                              std::to_string(*value) + ", the operator's");
+    }
+    *value = at->get<std::uint32_t>();
+  }
+  if (known != asked.size()) {
+    return fail(EINVAL, where + "its fields are commands, records, submissions and weight");
+  }
+  return out;
 }
 
 }  // namespace faultline::session

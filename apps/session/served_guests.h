@@ -188,7 +188,10 @@ class ServedGuests final : public GuestHost {
   Result<void> set_budget(const std::string& name, const nlohmann::json& budget) override {
     auto guest = find(name);
     if (!guest) return tl::unexpected(std::move(guest.error()));
-    return apply_budget(engine_, name, budget);
+    auto wanted = read_budget(name, budget, options_.budget);
+    if (!wanted) return tl::unexpected(std::move(wanted.error()));
+    (*guest)->spec.budget = *wanted;  // also when it is taken on again
+    return (*guest)->entered ? engine_.set_budget(name, *wanted) : Result<void>();
   }
 
   Result<std::vector<GpaRange>> written(const std::string& name) override {
