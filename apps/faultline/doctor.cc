@@ -7,10 +7,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
+
+#include "apps/faultline/doctor_cores.h"
 
 namespace faultline {
 namespace {
@@ -36,7 +39,9 @@ class Examination {
     if (!device.empty()) ask(device);
     ring();
     memlock();
-    hugepages();
+    std::vector<Finding> cores = examine_cores(host_);
+    if (cores.empty()) hugepages();
+    std::ranges::move(cores, std::back_inserter(out_.findings));
     backends();
     return std::move(out_);
   }

@@ -10,11 +10,15 @@
 #include <system_error>
 
 #include "apps/faultline/doctor.h"
+#include "apps/faultline/drain.h"
 #include "apps/faultline/engine_child.h"
 #include "apps/faultline/options.h"
 #include "apps/faultline/place_command.h"
 #include "apps/faultline/replay_command.h"
 #include "apps/faultline/run.h"
+#include "apps/faultline/status.h"
+#include "apps/faultline/status_socket.h"
+#include "apps/faultline/top.h"
 #include "apps/live/live_host.h"
 #include "engine/merge/plan_audit.h"
 
@@ -133,6 +137,23 @@ int main(int argc, char** argv) {
   std::string doctor_device;
   doctor_app->add_option("--device", doctor_device,
                          "ask this device's IOMMU, too: PCI address or /dev/vfio/devices/vfioN");
+  std::string socket = faultline::kDefaultSocket;
+  const auto of_service = [&](const char* name, const char* about) {
+    CLI::App* const command = app.add_subcommand(name, about);
+    command->add_option("--socket", socket, "the service's")->capture_default_str();
+    return command;
+  };
+  bool status_as_json = false;
+  CLI::App* const status_app =
+      of_service("status", "what a running service does: sessions, shards, guests, devices");
+  status_app->add_flag("--json", status_as_json, "its own answer, as JSON");
+  CLI::App* const top_app = of_service("top", "the same on a terminal, every second anew");
+  CLI::App* const drain_app =
+      of_service("drain", "have a running service finish what is in flight, and end");
+  unsigned drain_limit = 30;
+  drain_app->add_option("--timeout", drain_limit, "seconds to wait for that")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
   // What a chaos run starts, kills and starts again; of no use to anybody else.
   int description = -1;
   CLI::App* const child = app.add_subcommand("engine", "")->group("");
@@ -160,6 +181,9 @@ int main(int argc, char** argv) {
     if (live_app->parsed()) return live(lives);
     if (audit_app->parsed()) return replay_audit(audit);
     if (doctor_app->parsed()) return doctor(doctor_as_json, doctor_device);
+    if (status_app->parsed()) return finish(faultline::status_command(socket, status_as_json));
+    if (top_app->parsed()) return finish(faultline::top_command(socket));
+    if (drain_app->parsed()) return finish(faultline::drain_command(socket, drain_limit));
     return run_command(run);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version

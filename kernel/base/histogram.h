@@ -90,6 +90,12 @@ class Histogram {
     return n > 0 ? std::sqrt(sum / n) : 0;
   }
 
+  /// Add samples known only by their bucket, and the largest value of all. thread: the writer
+  void add(std::size_t bucket, std::uint64_t samples, std::uint64_t largest) noexcept {
+    store_relaxed(counts_[bucket], load_relaxed(counts_[bucket]) + samples);
+    store_relaxed(max_, std::max(max(), largest));
+  }
+
   /// Add another one's samples to this one. thread: the writer of this one
   void merge(const Histogram& other) noexcept {
     for (std::size_t i = 0; i < kBuckets; ++i) {

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "apps/metrics/moment.h"
+#include "kernel/base/clock.h"
+#include "kernel/base/result.h"
+
+namespace faultline {
+
+inline constexpr const char* kDefaultSocket = "/run/faultline/node-0.sock";
+
+/// An operator's session with a running service: doc/session.md without any guest.
+///
+/// thread   one
+class ServiceSocket {
+ public:
+  /// Connect and greet. Says goodbye and closes with the object.
+  ///
+  /// errors   nothing listens there, it refuses this user, or it speaks another version
+  static Result<ServiceSocket> open(const std::string& path);
+  ServiceSocket(ServiceSocket&& other) noexcept;
+  ServiceSocket& operator=(ServiceSocket&& other) noexcept;
+  ServiceSocket(const ServiceSocket&) = delete;
+  ServiceSocket& operator=(const ServiceSocket&) = delete;
+  ~ServiceSocket();
+
+  /// One request without fields; waits at most 5 s for its answer.
+  ///
+  /// errors   the service's own line; ECONNRESET: it went away; ETIMEDOUT
+  Result<nlohmann::ordered_json> ask(const std::string& method);
+
+  /// Whether the service closed the connection within so long.
+  bool closed_within(Nanos time);
+
+ private:
+  ServiceSocket(int fd, std::string path) noexcept : fd_(fd), path_(std::move(path)) {}
+  Result<nlohmann::ordered_json> request(nlohmann::ordered_json request);
+  struct Answer {
+    std::string text;
+    int file = -1;  ///< of a result that is longer than a packet
+  };
+  Result<Answer> receive();
+
+  int fd_ = -1;
+  std::string path_;
+  std::uint64_t next_ = 1;
+};
+
+/// What the service is now.
+Result<metrics::Moment> ask_moment(ServiceSocket& service);
+
+}  // namespace faultline
