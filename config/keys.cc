@@ -102,11 +102,12 @@ constexpr std::array kMerge = {
 
 constexpr std::array kBudget = {
     Key{"budget.commands", &O::budget_commands,
-        "Commands of one guest in one round. 0: the engine's own default.", kReload, 0, 65'536},
-    Key{"budget.events", &O::budget_events,
-        "Events of one guest in one round. 0: the engine's own default.", kReload, 0, 65'536},
+        "Commands of one guest in one round. 0: the engine's own default.", kFixed, 0, 65'536},
+    Key{"budget.records", &O::budget_records,
+        "Fault records of one guest in one round. 0: the engine's own default.", kFixed, 0, 65'536},
     Key{"budget.submissions", &O::budget_submissions,
-        "Submissions of one guest in one round. 0: the engine's own default.", kReload, 0, 1024},
+        "Submissions of one guest in rounds that follow each other. 0: the engine's own default.",
+        kFixed, 0, 1024},
 };
 
 constexpr std::array kSessions = {

@@ -42,7 +42,7 @@ struct Options {
   std::uint64_t audit_every = 0;
 
   std::uint64_t budget_commands = 0;
-  std::uint64_t budget_events = 0;
+  std::uint64_t budget_records = 0;
   std::uint64_t budget_submissions = 0;
 
   std::vector<unsigned> uids;

@@ -45,6 +45,11 @@ session::EngineGuestsOptions engine_of(const config::Options& o, engine::Topolog
              : o.merge_policy == "batch-until-sync" ? engine::PolicyKind::kBatchUntilSync
                                                     : engine::PolicyKind::kMerge;
   e.merge = merge_of(o);
+  if (o.budget_commands != 0) e.budget.commands = static_cast<std::uint32_t>(o.budget_commands);
+  if (o.budget_records != 0) e.budget.records = static_cast<std::uint32_t>(o.budget_records);
+  if (o.budget_submissions != 0) {
+    e.budget.submissions = static_cast<std::uint32_t>(o.budget_submissions);
+  }
   e.register_poll_ns = o.exitless_poll_us * 1000;
   e.topology = std::move(topology);
   e.placement = placement_of(o);

@@ -22,6 +22,8 @@
 #include "apps/faultlined/peers.h"
 #include "apps/faultlined/privileges.h"
 #include "apps/faultlined/seccomp.h"
+#include "apps/metrics/moment.h"
+#include "apps/metrics/moment_json.h"
 #include "apps/session/fd.h"
 #include "apps/session/server.h"
 #include "config/keys.h"
@@ -77,6 +79,7 @@ class Service {
   Result<std::vector<session::Fd>> sockets();
   Result<void> lock_down();
   [[nodiscard]] session::ServerOptions for_server();
+  [[nodiscard]] metrics::Moment moment() const;
   [[nodiscard]] nlohmann::json status() const;
   [[nodiscard]] std::string summary() const;
   void reload();
@@ -110,28 +113,19 @@ session::ServerOptions Service::for_server() {
       [this] { return status(); });
 }
 
+metrics::Moment Service::moment() const {
+  metrics::Moment m;
+  m.node = static_cast<int>(options_.node);
+  m.backend = engine_->host().backend();
+  m.now = monotonic_ns();
+  m.uptime_ns = m.now - started_;
+  m.engine = engine_->host().snapshot();
+  m.sessions = server_->counters();
+  return m;
+}
+
 nlohmann::json Service::status() const {
-  const session::ServerCounters c = server_->counters();
-  const engine::EngineSnapshot engine = engine_->host().snapshot();
-  nlohmann::json shards = nlohmann::json::array();
-  for (const engine::ShardSnapshot& s : engine.shards) shards.push_back({{"cpu", s.cpu}});
-  return {{"node", options_.node},
-          {"pid", ::getpid()},
-          {"backend", options_.backend},
-          {"seconds", (monotonic_ns() - started_) / kSecond},
-          {"stalled", stalled_},
-          {"shards", std::move(shards)},
-          {"guests", engine.guests.size()},
-          {"sessions",
-           {{"open", c.sessions},
-            {"accepted", c.accepted},
-            {"refused_peers", c.refused_peers},
-            {"requests", c.requests},
-            {"refused_requests", c.refused_requests},
-            {"lost_vmms", c.lost_vmms},
-            {"reattached", c.reattached},
-            {"lingering", c.lingering}}},
-          {"log_suppressed", peers_->suppressed()}};
+  return nlohmann::json::parse(metrics::to_json(moment()), nullptr, false);
 }
 
 std::string Service::summary() const {

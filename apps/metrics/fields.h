@@ -57,6 +57,8 @@ inline constexpr auto kEventGuestFields = std::to_array<Field<engine::EventGuest
     {"gerrors", &engine::EventGuestCounters::gerrors},
     {"guessed", &engine::EventGuestCounters::guessed},
     {"recoveries", &engine::EventGuestCounters::recoveries},
+    {"records_cut", &engine::EventGuestCounters::records_cut},
+    {"foreign_waits", &engine::EventGuestCounters::foreign_waits},
 });
 static_assert(kEventGuestFields.size() == members<engine::EventGuestCounters>());
 
@@ -85,6 +87,8 @@ inline constexpr auto kCommandFields = std::to_array<Field<engine::CommandCounte
     {"msi_aborts", &engine::CommandCounters::msi_aborts},
     {"register_changes", &engine::CommandCounters::register_changes},
     {"late_registers", &engine::CommandCounters::late_registers},
+    {"commands_cut", &engine::CommandCounters::commands_cut},
+    {"foreign_waits", &engine::CommandCounters::foreign_waits},
 });
 static_assert(kCommandFields.size() == members<engine::CommandCounters>());
 
@@ -151,6 +155,7 @@ inline constexpr auto kSessionFields = std::to_array<Field<session::ServerCounte
     {"refused_requests", &session::ServerCounters::refused_requests},
     {"lost_vmms", &session::ServerCounters::lost_vmms},
     {"reattached", &session::ServerCounters::reattached},
+    {"lingering", &session::ServerCounters::lingering},
 });
 static_assert(kSessionFields.size() == members<session::ServerCounters>());
 
