@@ -141,6 +141,7 @@ inline constexpr auto kShardFields = std::to_array<Field<engine::ShardCounters>>
     {"work", &engine::ShardCounters::work},
     {"busy_cycles", &engine::ShardCounters::busy_cycles},
     {"idle_cycles", &engine::ShardCounters::idle_cycles},
+    {"submissions", &engine::ShardCounters::submissions},
     {"beat", &engine::ShardCounters::beat},
     {"sleeps", &engine::ShardCounters::sleeps},
     {"slept_ns", &engine::ShardCounters::slept_ns},
