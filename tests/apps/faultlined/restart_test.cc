@@ -66,8 +66,8 @@ void next_life_takes_over(int signal, int status) {
   }
   manager.turn_all();
   std::vector<session::KeptFd> kept = manager.hand_over();
-  service = std::make_unique<Program>(
-      kProgram, std::vector<std::string>{"--config", folder.config()}, Program::Passing{kept});
+  service = std::make_unique<Program>(kProgram,
+                                      std::vector<std::string>{"--config", folder.config()}, kept);
   for (const session::KeptFd& k : kept) ::close(k.fd);
   EXPECT_TRUE(service->says("serves 2 guests of its last life again")) << service->said();
   // The manager goes on taking what is told it.

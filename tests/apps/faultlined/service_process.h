@@ -61,12 +61,9 @@ class TestFolder {
 /// A program that was built beside this test, in a process of its own; what it says is collected.
 class Program {
  public:
-  struct Passing {
-    std::vector<session::KeptFd> fds = {};  ///< as systemd passes them; stay the caller's
-  };
-
+  /// passed   as systemd passes them; stay the caller's
   Program(const std::string& name, const std::vector<std::string>& arguments,
-          const Passing& passing = {}) {
+          const std::vector<session::KeptFd>& passed = {}) {
     std::array<int, 2> pipe{};
     if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return;
     out_ = pipe[0];
@@ -77,11 +74,11 @@ class Program {
     const auto self = std::filesystem::read_symlink("/proc/self/exe");
     std::vector<std::string> words;
     std::vector<int> copies;
-    if (!passing.fds.empty()) {
+    if (!passed.empty()) {
       // Only the process itself knows its number.
       words = {"sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"};
       std::string names;
-      for (const session::KeptFd& k : passing.fds) {
+      for (const session::KeptFd& k : passed) {
         copies.push_back(::fcntl(k.fd, F_DUPFD_CLOEXEC, 1000));  // beyond where they go
         posix_spawn_file_actions_adddup2(&actions, copies.back(),
                                          3 + static_cast<int>(copies.size()) - 1);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -172,7 +173,7 @@ TEST(Faultlined, TakesThePassedSocket) {
   std::strncpy(address.sun_path, folder.socket().c_str(), sizeof address.sun_path - 1);
   ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   ASSERT_EQ(::listen(socket.get(), 8), 0);
-  Program service(kProgram, {"--config", folder.config()}, {{{"session", socket.get()}}});
+  Program service(kProgram, {"--config", folder.config()}, {{"session", socket.get()}});
   ASSERT_TRUE(service.says("VMMs attach at the socket that was passed")) << service.said();
   service.kill(SIGTERM);
   EXPECT_EQ(service.wait(), 0) << service.said();
