@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The client library as it is installed: a C program finds it by pkg-config, links and runs.
 
-usage: installed.py PROGRAM.c
+usage: installed.py PROGRAM.c BUILD-FOLDER
 """
 
 import os
@@ -33,7 +33,7 @@ def flags_of(root):
 
 
 def main(arguments):
-    build = os.environ["MESON_BUILD_ROOT"]
+    source, build = arguments
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         subprocess.run(
@@ -41,7 +41,7 @@ def main(arguments):
             check=True, stdout=subprocess.DEVNULL,
         )
         program = root / "program"
-        compile_it = ["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", arguments[0]]
+        compile_it = ["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", source]
         subprocess.run([*compile_it, "-o", program, *flags_of(root)], check=True)
         run = subprocess.run([program, root / "nobody"], capture_output=True, text=True, check=False)
         if run.returncode != 0 or "nobody" not in run.stdout:

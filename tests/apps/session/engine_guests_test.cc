@@ -85,7 +85,10 @@ TEST(EngineGuests, AnotherServiceGoesOnFromTheJournalAndNothingIsLost) {
   ASSERT_TRUE(vmm.session().wait_ready(kReady));
   for (int life = 0; life < 3; ++life) {
     vmm.run(500);
-    ASSERT_TRUE(service->host->stop());
+    // Guests at work on a machine that is too busy to let them finish are stopped as by a kill: the
+    // journal is for either.
+    const auto stopped = service->host->stop();
+    ASSERT_TRUE(stopped || stopped.error().code == ETIMEDOUT) << stopped.error().message();
     service.reset();
     vmm.turns(20);
     service = std::make_unique<Service>();
