@@ -137,7 +137,7 @@ int main(int argc, char** argv) {
   std::string doctor_device;
   doctor_app->add_option("--device", doctor_device,
                          "ask this device's IOMMU, too: PCI address or /dev/vfio/devices/vfioN");
-  std::string socket = faultline::kDefaultSocket;
+  std::string socket = faultline::default_socket();
   const auto of_service = [&](const char* name, const char* about) {
     CLI::App* const command = app.add_subcommand(name, about);
     command->add_option("--socket", socket, "the service's")->capture_default_str();

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -38,6 +39,13 @@ std::string read_whole(int file) {
 }
 
 }  // namespace
+
+std::string default_socket() {
+  const std::string unit = "/run/faultline/node-0.sock";
+  if (::access(unit.c_str(), F_OK) == 0) return unit;
+  const char* run = std::getenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe)
+  return std::string(run != nullptr && *run != '\0' ? run : "/tmp") + "/faultline-0.sock";
+}
 
 ServiceSocket::ServiceSocket(ServiceSocket&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), next_(other.next_) {}

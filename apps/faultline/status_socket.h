@@ -12,7 +12,8 @@
 
 namespace faultline {
 
-inline constexpr const char* kDefaultSocket = "/run/faultline/node-0.sock";
+/// Where node 0's service listens: systemd's socket where there is one, else that of `./fl serve`.
+[[nodiscard]] std::string default_socket();
 
 /// An operator's session with a running service: doc/session.md without any guest.
 ///
