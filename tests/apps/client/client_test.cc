@@ -3,8 +3,16 @@
 #include <gmock/gmock.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <string_view>
+#include <vector>
 
 #include "apps/client/faultline_client.h"
+#include "apps/client/wire.h"
 #include "tests/apps/client/fake_service.h"
 
 namespace faultline {
@@ -207,6 +215,34 @@ TEST(Client, EveryCallIsItsMethod) {
   EXPECT_THAT(methods(service.requests()), ElementsAre("hello")) << "it has no guest any more";
 }
 
+/// Not under every user-mode emulator: descriptors that do not fit are dropped there without a
+/// word.
+bool truncation_is_told() {
+  int pair[2];
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  const std::vector<int> many(20, pair[0]);
+  EXPECT_EQ(fl_wire_send(pair[0], "x", 1, many.data(), many.size()), 0);
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  char byte = 0;
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  EXPECT_EQ(::recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
+  for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr;
+       head = CMSG_NXTHDR(&message, head)) {
+    for (std::size_t i = 0; i < (head->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(head) + i * sizeof fd, sizeof fd);
+      ::close(fd);
+    }
+  }
+  for (const int fd : pair) ::close(fd);
+  return (message.msg_flags & MSG_CTRUNC) != 0;
+}
+
 TEST(Client, NothingThatAServiceSaysHarmsIt) {
   const std::string deep(2000, '[');
   const std::pair<const char*, Answer> answers[] = {
@@ -230,6 +266,7 @@ TEST(Client, NothingThatAServiceSaysHarmsIt) {
   FakeService service;
   const std::size_t before = open_descriptors();
   for (const auto& [what, answer] : answers) {
+    if (std::string_view(what) == "too many descriptors" && !truncation_is_told()) continue;
     service.say([answer = answer](const json& r) -> std::vector<Answer> {
       return r["method"] == "query" ? std::vector{answer} : FakeService::polite(r);
     });

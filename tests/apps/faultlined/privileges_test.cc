@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 #include <string>
 #include <thread>
 
@@ -53,6 +54,17 @@ TEST(Identity, SaysWhoIsNotKnown) {
   EXPECT_FALSE(find_identity("4000000", ""));
 }
 
+constexpr int kNotAlone = 77;
+
+/// A user-mode emulator has a thread of its own, which nothing here can lock down.
+bool alone() {
+  std::size_t threads = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    threads += task.exists() ? 1 : 0;
+  }
+  return threads == 1;
+}
+
 TEST(Privileges, AreGoneForGood) {
   const Ended ended = in_child([] {
     if (!drop_privileges(somebody())) return 1;
@@ -66,8 +78,10 @@ TEST(Privileges, AreGoneForGood) {
       if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, c, 0, 0) == 1) return 7;
     }
     // Once more changes nothing.
+    if (!alone()) return kNotAlone;
     return drop_privileges(std::nullopt) && check_locked_down(false) ? 0 : 8;
   });
+  if (ended.status == kNotAlone) GTEST_SKIP() << "a thread that is not ours is in here";
   EXPECT_EQ(ended.status, 0);
 }
 
@@ -114,6 +128,7 @@ TEST(LockedDown, NoticesWhatIsLeft) {
   EXPECT_EQ(before.status, 0);
   const Ended after = in_child([] {
     if (!drop_privileges(somebody())) return 1;
+    if (!alone()) return kNotAlone;
     if (!check_locked_down(false)) return 2;
     // No filter yet.
     if (check_locked_down(true)) return 3;
@@ -121,6 +136,7 @@ TEST(LockedDown, NoticesWhatIsLeft) {
     if (!filter) return 0;  // none to be had here
     return check_locked_down(true) ? 0 : 4;
   });
+  if (after.status == kNotAlone) GTEST_SKIP() << "a thread that is not ours is in here";
   EXPECT_EQ(after.status, 0);
 }
 
