@@ -222,7 +222,7 @@ bool truncation_is_told() {
   EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
   const std::vector<int> many(20, pair[0]);
   EXPECT_EQ(fl_wire_send(pair[0], "x", 1, many.data(), many.size()), 0);
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * FL_WIRE_ANSWER_FDS)> control{};
   char byte = 0;
   iovec part{&byte, 1};
   msghdr message{};
@@ -263,10 +263,11 @@ TEST(Client, NothingThatAServiceSaysHarmsIt) {
       {"too many descriptors", {R"({"id": 2, "result": {}})", 20}},
       {"an end", {FakeService::kHangUp}},
   };
+  const bool told = truncation_is_told();
   FakeService service;
   const std::size_t before = open_descriptors();
   for (const auto& [what, answer] : answers) {
-    if (std::string_view(what) == "too many descriptors" && !truncation_is_told()) continue;
+    if (std::string_view(what) == "too many descriptors" && !told) continue;
     service.say([answer = answer](const json& r) -> std::vector<Answer> {
       return r["method"] == "query" ? std::vector{answer} : FakeService::polite(r);
     });
