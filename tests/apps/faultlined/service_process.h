@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/session/keeper.h"
@@ -92,7 +93,15 @@ class Program {
     std::vector<char*> argv;
     for (std::string& w : words) argv.push_back(w.data());
     argv.push_back(nullptr);
-    if (::posix_spawnp(&pid_, argv.front(), &actions, nullptr, argv.data(), environ) != 0) {
+    // Looking for leaks at the end takes system calls that the service has given up by then.
+    std::string sanitizer = "ASAN_OPTIONS=abort_on_error=1:detect_leaks=0";
+    std::vector<char*> environment = {sanitizer.data()};
+    for (char** e = environ; *e != nullptr; ++e) {
+      if (std::string_view(*e).rfind("ASAN_OPTIONS=", 0) != 0) environment.push_back(*e);
+    }
+    environment.push_back(nullptr);
+    if (::posix_spawnp(&pid_, argv.front(), &actions, nullptr, argv.data(), environment.data()) !=
+        0) {
       pid_ = -1;
     }
     posix_spawn_file_actions_destroy(&actions);
