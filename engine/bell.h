@@ -33,12 +33,13 @@ class Bell {
     if (fd_ < 0) [[likely]] {
       return;
     }
-    ring(fd_);
+    (void)ring(fd_);
   }
 
-  static void ring(int fd) noexcept {
+  /// returns  false: errno says why
+  static bool ring(int fd) noexcept {
     const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t n = ::write(fd, &one, sizeof one);
+    return ::write(fd, &one, sizeof one) == static_cast<ssize_t>(sizeof one);
   }
 
   void drain() const noexcept { (void)drain(fd_); }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 
 #include "engine/bell.h"
 #include "engine/guest_spec.h"
@@ -27,43 +28,49 @@ namespace faultline::engine {
 /// thread  the shard that owns the guest's CommandDuty
 class Doorbell {
  public:
-  /// What an earlier engine was told does not count.
   explicit Doorbell(const GuestSpec& spec) noexcept
       : rung_(spec.doorbell_eventfd),
         arm_(spec.arm_eventfd),
         armed_(spec.armed_eventfd),
-        poll_(spec.register_poll_ns) {
-    if (arms()) Bell::drain(armed_);
-  }
+        poll_(spec.register_poll_ns) {}
 
   [[nodiscard]] std::array<int, 2> wake_fds() const noexcept { return {rung_, armed_}; }
 
   /// Before the look. Asks for what a sleep of any length needs and is not there.
   void drain() noexcept {
     // In this order: what armed before it rang is then both here, or neither.
-    const bool rung = Bell::drain(rung_);
+    const bool rung = take(rung_);
     if (!arms()) return;
-    const bool answered = Bell::drain(armed_);
+    // What an earlier engine was told does not count.
+    const bool answered = take(armed_) && asked_;
     is_armed_ = !rung && (answered || is_armed_);
     if (answered) asked_ = false;
     if (is_armed_ || asked_) return;
     asked_ = true;
-    Bell::ring(arm_);
+    if (!deaf_) deaf_ = !Bell::ring(arm_) && errno == EINTR;
   }
 
   /// ns that the registers may be left alone.
   [[nodiscard]] Nanos longest_sleep() const noexcept {
-    const bool rings = rung_ >= 0 && (!arms() || is_armed_);
+    const bool rings = rung_ >= 0 && !deaf_ && (!arms() || is_armed_);
     return rings ? ~Nanos{0} : poll_;
   }
 
  private:
+  bool take(int fd) noexcept {
+    if (fd < 0 || deaf_) return false;
+    const bool had = Bell::drain(fd);
+    deaf_ = !had && errno == EINTR;
+    return had;
+  }
+
   [[nodiscard]] bool arms() const noexcept { return arm_ >= 0; }
 
   int rung_;   ///< eventfd; -1: nobody rings
   int arm_;    ///< eventfd; -1: the VMM cannot arm
   int armed_;  ///< eventfd
   Nanos poll_;
+  bool deaf_ = false;  ///< the VMM made one of them block (nudge.h): they are let alone
   bool asked_ = false;
   bool is_armed_ = false;
 };

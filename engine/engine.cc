@@ -5,24 +5,30 @@
 
 #include <cerrno>
 
+#include "engine/nudge.h"
+
 namespace faultline::engine {
 
 Launcher on_lcores(Lcores& lcores) {
   return {[&lcores](std::vector<std::function<void()>> loops) {
             return lcores.launch(std::move(loops));
           },
-          [&lcores] { lcores.join(); }};
+          [&lcores] { lcores.join(); }, [&lcores](std::size_t loop) { lcores.nudge(loop); }};
 }
 
 Launcher on_threads() {
   auto threads = std::make_shared<std::vector<std::thread>>();
   return {[threads](std::vector<std::function<void()>> loops) -> Result<void> {
+            take_nudges();
             for (auto& loop : loops) threads->emplace_back(std::move(loop));
             return {};
           },
           [threads] {
             for (std::thread& thread : *threads) thread.join();
             threads->clear();
+          },
+          [threads](std::size_t loop) {
+            if (loop < threads->size()) nudge((*threads)[loop].native_handle());
           }};
 }
 

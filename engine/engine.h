@@ -27,7 +27,8 @@ namespace faultline::engine {
 /// Who runs the polling loops: loops[i] on the CPU of shard i of the plan.
 struct Launcher {
   std::function<Result<void>(std::vector<std::function<void()>> loops)> launch;
-  std::function<void()> join;  ///< returns when every loop has returned
+  std::function<void()> join;                   ///< returns when every loop has returned
+  std::function<void(std::size_t loop)> nudge;  ///< as nudge.h says; may be missing
 };
 
 /// The loops on DPDK's lcores, started for the CPUs of the plan's shards.
@@ -137,6 +138,15 @@ class Engine {
   /// sleep (EngineOptions::sleep.longest) and one round.
   /// thread  the control thread
   [[nodiscard]] Nanos oldest_beat() const noexcept;
+
+  /// Take the shards that have not begun a round since `before` out of whatever system call blocks
+  /// them (nudge.h). One that was only slow makes its call again, but for those on a guest's
+  /// descriptors.
+  ///
+  /// before   CLOCK_MONOTONIC; further back than EngineOptions::sleep.longest
+  /// returns  how many
+  /// thread   the control thread
+  unsigned nudge_stalled(Nanos before) noexcept;
 
  private:
   static constexpr Nanos kAckNs = 2'000'000'000;

@@ -170,6 +170,18 @@ Nanos Engine<Sources, Sink, Hook>::oldest_beat() const noexcept {
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+unsigned Engine<Sources, Sink, Hook>::nudge_stalled(Nanos before) noexcept {
+  if (!running_ || !launcher_.nudge) return 0;
+  unsigned nudged = 0;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    if (std::max(load_relaxed(shards_[i]->counters().beat), started_) >= before) continue;
+    launcher_.nudge(i);
+    ++nudged;
+  }
+  return nudged;
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 template <class D>
 Result<bool> Engine<Sources, Sink, Hook>::move_duty(D& duty, std::size_t& at, std::size_t to) {
   if (at == to) return false;

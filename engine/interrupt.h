@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <span>
 
@@ -49,20 +50,30 @@ class Interrupt {
   bool raise(const viommu::GuestMemory& memory) noexcept {
     store_relaxed(raised_, raised_ + 1);
     if (address_.value != 0 && memory.write32(address_, data_)) return true;
-    const std::uint64_t one = 1;
-    const int told = routed_ >= 0 ? routed_ : eventfd_;
-    if (told >= 0 && ::write(told, &one, sizeof one) == sizeof one) return true;
+    if (tell(routed_ >= 0 ? routed_ : eventfd_)) return true;
     store_relaxed(unheard_, unheard_ + 1);
     return false;
   }
+
+  /// Its VMM made the eventfd block (nudge.h): it is not written any more.
+  [[nodiscard]] bool blocked() const noexcept { return blocked_; }
 
   [[nodiscard]] const std::uint64_t& raised() const noexcept { return raised_; }
   /// Raised, but there was no way to tell anybody.
   [[nodiscard]] const std::uint64_t& unheard() const noexcept { return unheard_; }
 
  private:
+  bool tell(int eventfd) noexcept {
+    if (eventfd < 0 || blocked_) return false;
+    const std::uint64_t one = 1;
+    if (::write(eventfd, &one, sizeof one) == sizeof one) return true;
+    blocked_ = errno == EINTR;
+    return false;
+  }
+
   int eventfd_ = -1;
   int routed_ = -1;
+  bool blocked_ = false;
   std::uint32_t data_ = 0;
   Gpa address_;
   std::uint64_t raised_ = 0;

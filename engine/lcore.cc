@@ -26,6 +26,8 @@
 #include <thread>
 #include <utility>
 
+#include "engine/nudge.h"
+
 namespace faultline::engine {
 namespace {
 
@@ -55,7 +57,7 @@ std::vector<std::string> eal_arguments(const LcoreOptions& options) {
       "--main-lcore",
       "0",
       "--no-pci",
-      "--no-telemetry",
+      options.telemetry ? "--telemetry" : "--no-telemetry",
       "--log-level",
       "lib.eal:error",
       "--file-prefix",
@@ -158,6 +160,7 @@ struct Lcores::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<std::function<void()>> loops;
+  std::vector<std::atomic<pthread_t>> threads;  ///< of the loops; 0: has not begun
   std::size_t lcores = 0;
   int eal = 0;        ///< errno of the initialisation
   std::string cause;  ///< ... and what EAL said
@@ -230,6 +233,7 @@ Result<std::unique_ptr<Lcores>> Lcores::start(const LcoreOptions& options) {
   }
   std::unique_ptr<Lcores> lcores(new Lcores);
   lcores->state_ = std::make_unique<State>();
+  take_nudges();
   State& state = *lcores->state_;
   state.lcores = options.cpus.size();
   state.main_lcore = std::thread([&state, options] { state.run(options); });
@@ -252,7 +256,13 @@ Result<void> Lcores::launch(std::vector<std::function<void()>> loops) {
     return fail(0, "lcores: " + std::to_string(loops.size()) + " loops for " +
                        std::to_string(state.lcores) + " lcores");
   }
-  state.loops = std::move(loops);
+  state.threads = std::vector<std::atomic<pthread_t>>(loops.size());
+  for (std::size_t i = 0; i < loops.size(); ++i) {
+    state.loops.emplace_back([&at = state.threads[i], loop = std::move(loops[i])] {
+      at.store(pthread_self(), std::memory_order_relaxed);
+      loop();
+    });
+  }
   state.launched = true;
   state.changed.notify_all();
   state.changed.wait(lock, [&] { return state.running; });
@@ -264,6 +274,13 @@ void Lcores::join() {
   std::unique_lock lock(state.mutex);
   if (!state.launched) return;
   state.changed.wait(lock, [&] { return state.done; });
+}
+
+void Lcores::nudge(std::size_t loop) noexcept {
+  State& state = *state_;
+  if (loop >= state.threads.size()) return;
+  const pthread_t thread = state.threads[loop].load(std::memory_order_relaxed);
+  if (thread != 0) engine::nudge(thread);
 }
 
 Lcores::~Lcores() {

@@ -17,6 +17,7 @@ struct LcoreOptions {
   bool hugepages = false;         ///< false: plain memory; true: see check_hugepages()
   unsigned memory_mib = 64;       ///< without hugepages: what EAL takes at the start
   std::string file_prefix;        ///< DPDK's name of this instance; "" = faultline-<pid>
+  bool telemetry = false;         ///< DPDK's telemetry socket, in its folder of the instance
 };
 
 /// DPDK's EAL and the lcores that poll. EAL lives once in a process and pins the thread that starts
@@ -39,6 +40,10 @@ class Lcores {
 
   /// Wait until every launched loop has returned.
   void join();
+
+  /// Take loop i out of a system call that blocks it (nudge.h). thread: any, between launch() and
+  /// the destructor
+  void nudge(std::size_t loop) noexcept;
 
  private:
   Lcores() = default;

@@ -19,7 +19,7 @@
 namespace faultline::engine {
 
 /// How long a stopping shard goes on for what is still in flight or still coming in.
-inline constexpr Nanos kDrainNs = 200'000'000;
+inline constexpr Nanos kDrainNs = 1'000'000'000;
 
 /// Poll the shards of one lcore in turn, until each has been told to stop and is drained: a round
 /// found nothing and nothing is in flight, or kDrainNs have passed.

@@ -163,7 +163,9 @@ class SyncCompletion {
       return;
     }
     Interrupt routed = Interrupt(route_of(routes_, Gpa{address}, data));
-    if (routed.raise(*memory_) || wire_.raise(*memory_)) return;
+    const bool told = routed.raise(*memory_);
+    if (routed.blocked()) routes_ = {};
+    if (told || wire_.raise(*memory_)) return;
     tally(counters_->msi_aborts);
     msi_aborted_ = true;
   }

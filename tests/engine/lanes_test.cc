@@ -74,6 +74,8 @@ TEST(Lanes, PollingLoopsRunOnTheirCpusAndTheColdLaneStaysOffThem) {
   ASSERT_NE(memory, nullptr);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.get()) % 64, 0U);
 
+  (*lcores)->nudge(0);  // takes a loop out of a call, not out of itself
+  (*lcores)->nudge(99);
   stop.store(true, std::memory_order_release);
   (*lcores)->join();
   for (std::size_t i = 0; i < options.cpus.size(); ++i) {
