@@ -102,12 +102,13 @@ constexpr std::array kMerge = {
 
 constexpr std::array kBudget = {
     Key{"budget.commands", &O::budget_commands,
-        "Commands of one guest in one round. 0: the engine's own default.", kFixed, 0, 65'536},
+        "Commands of one guest in one round. 0: the engine's own default.", kReload, 0, 65'536},
     Key{"budget.records", &O::budget_records,
-        "Fault records of one guest in one round. 0: the engine's own default.", kFixed, 0, 65'536},
+        "Fault records of one guest in one round. 0: the engine's own default.", kReload, 0,
+        65'536},
     Key{"budget.submissions", &O::budget_submissions,
         "Submissions of one guest in rounds that follow each other. 0: the engine's own default.",
-        kFixed, 0, 1024},
+        kReload, 0, 1024},
 };
 
 constexpr std::array kSessions = {
@@ -142,7 +143,12 @@ constexpr std::array kLog = {
 
 constexpr std::array kMetrics = {
     Key{"metrics.listen", &O::metrics_listen,
-        "Where Prometheus asks: ADDRESS:PORT or unix:PATH; %N stands for the node. Empty: nowhere.",
+        "Where Prometheus asks: ADDRESS:PORT or unix:PATH; %N stands for the node, PORT+%N is a "
+        "sum. "
+        "Empty: nowhere.",
+        kFixed},
+    Key{"metrics.remote", &O::metrics_remote,
+        "Let metrics.listen be an address that other machines reach: whoever reaches it may read.",
         kFixed},
     Key{"metrics.telemetry", &O::telemetry, "Serve /faultline/… to dpdk-telemetry.py, too.",
         kFixed},

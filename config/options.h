@@ -60,7 +60,8 @@ struct Options {
   std::uint64_t log_burst = 10;
   std::uint64_t log_total_lines_per_second = 50;
 
-  std::string metrics_listen = "127.0.0.1:946%N";
+  std::string metrics_listen = "127.0.0.1:9460+%N";
+  bool metrics_remote = false;
   bool telemetry = true;
 
   bool operator==(const Options&) const = default;

@@ -45,15 +45,16 @@ session::EngineGuestsOptions engine_of(const config::Options& o, engine::Topolog
              : o.merge_policy == "batch-until-sync" ? engine::PolicyKind::kBatchUntilSync
                                                     : engine::PolicyKind::kMerge;
   e.merge = merge_of(o);
-  if (o.budget_commands != 0) e.budget.commands = static_cast<std::uint32_t>(o.budget_commands);
-  if (o.budget_records != 0) e.budget.records = static_cast<std::uint32_t>(o.budget_records);
-  if (o.budget_submissions != 0) {
-    e.budget.submissions = static_cast<std::uint32_t>(o.budget_submissions);
-  }
+  e.budget = budget_of(o);
   e.register_poll_ns = o.exitless_poll_us * 1000;
   e.topology = std::move(topology);
   e.placement = placement_of(o);
   return e;
+}
+
+/// DPDK's name of the service: dpdk-telemetry.py --file-prefix.
+std::string eal_prefix(const config::Options& o) {
+  return "faultline-" + std::to_string(o.node) + (o.instance.empty() ? "" : "-" + o.instance);
 }
 
 /// returns  whether to take hugepages
@@ -69,6 +70,16 @@ Result<bool> choose_hugepages(const config::Options& o, engine::Plan& plan) {
 }
 
 }  // namespace
+
+engine::Budget budget_of(const config::Options& o) noexcept {
+  engine::Budget budget;
+  if (o.budget_commands != 0) budget.commands = static_cast<std::uint32_t>(o.budget_commands);
+  if (o.budget_records != 0) budget.records = static_cast<std::uint32_t>(o.budget_records);
+  if (o.budget_submissions != 0) {
+    budget.submissions = static_cast<std::uint32_t>(o.budget_submissions);
+  }
+  return budget;
+}
 
 Result<engine::Plan> plan_node(const config::Options& o, const engine::Topology& topology) {
   // As for one guest: with both its duties there is work for two cores.
@@ -112,6 +123,8 @@ Result<std::unique_ptr<NodeEngine>> NodeEngine::start(const config::Options& o) 
   lcores.housekeeping_cpu = node->plan_.housekeeping.front();
   lcores.hugepages = *hugepages;
   lcores.memory_mib = static_cast<unsigned>(o.eal_memory_mib);
+  lcores.telemetry = o.telemetry;
+  lcores.file_prefix = eal_prefix(o);
   auto started = engine::Lcores::start(lcores);
   if (!started) return tl::unexpected(std::move(started.error()));
   node->lcores_ = std::move(*started);

@@ -7,6 +7,7 @@
 
 #include "apps/session/guest_host.h"
 #include "config/options.h"
+#include "engine/budget.h"
 #include "engine/cold_lane.h"
 #include "engine/lcore.h"
 #include "engine/placement.h"
@@ -19,6 +20,9 @@ namespace faultline::daemon {
 ///
 /// errors   one line: a node or CPU that is not there, too few cores
 Result<engine::Plan> plan_node(const config::Options& options, const engine::Topology& topology);
+
+/// What each guest of the node may take, by the configuration.
+[[nodiscard]] engine::Budget budget_of(const config::Options& options) noexcept;
 
 /// The engine of one node: its lcores and what runs on them.
 class NodeEngine {

@@ -18,6 +18,7 @@
 #include "apps/faultlined/node_engine.h"
 #include "apps/faultlined/node_lock.h"
 #include "apps/faultlined/notify.h"
+#include "apps/faultlined/outlets.h"
 #include "apps/faultlined/peer_log.h"
 #include "apps/faultlined/peers.h"
 #include "apps/faultlined/privileges.h"
@@ -35,6 +36,9 @@ namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
 constexpr int kTurnMs = 50;  ///< also how long a signal may wait
+/// A shard without a beat for so long hangs in a call: longer than any sleep
+/// (idle.sleep-longest-us).
+constexpr Nanos kHangNs = 300'000'000;
 
 /// Nobody outlives the service.
 class NoKeeper final : public session::Keeper {
@@ -64,6 +68,7 @@ class Service {
         file_(std::move(file)),
         peers_(std::make_unique<PeerLog>(peer_log_options(options_), say_peer)) {}
   ~Service() {
+    outlets_.reset();  // they ask the others
     server_.reset();
     if (own_socket_) remove_listener(options_);
   }
@@ -99,6 +104,7 @@ class Service {
   bool own_socket_ = false;
   std::unique_ptr<NodeEngine> engine_;
   std::unique_ptr<session::Server> server_;
+  std::optional<Outlets> outlets_;
   Nanos started_ = 0;
   Nanos beat_every_ = 0;
   Nanos beat_at_ = 0;
@@ -196,6 +202,11 @@ Result<void> Service::start() {
   auto server = session::Server::make(engine_->host(), *keeper, for_server());
   if (!server) return tl::unexpected(std::move(server.error()));
   server_ = std::move(*server);
+  started_ = monotonic_ns();
+  auto outlets =
+      Outlets::start(options_, engine_->plan().housekeeping, [this] { return moment(); });
+  if (!outlets) return tl::unexpected(std::move(outlets.error()));
+  outlets_ = std::move(*outlets);
   if (auto ok = lock_down(); !ok) return ok;
 
   if (store_) {
@@ -209,7 +220,6 @@ Result<void> Service::start() {
     for (const session::KeptFd& k : passed.stored) ::close(k.fd);
   }
   server_->listen(listeners.front().release());
-  started_ = monotonic_ns();
   beat_every_ = Notify::beat_interval();
   notify_.ready(summary());
   log(Level::kNotice, summary() + "; VMMs attach at " +
@@ -234,6 +244,7 @@ void Service::reload() {
     }
     peers_ = std::make_unique<PeerLog>(peer_log_options(options_), say_peer);
     server_->reload(for_server());
+    engine_->host().set_most(budget_of(options_));
     log(Level::kNotice, "read " + file_ + " again");
   }
   notify_.ready(summary());
@@ -257,6 +268,12 @@ void Service::watch(Nanos now) {
     peers_->tick(now);
   }
   const Nanos oldest = engine_->host().oldest_beat();
+  if (now > oldest && now - oldest > kHangNs && engine_->host().nudge_stalled(now - kHangNs) > 0) {
+    peers_->log("hang",
+                "a shard hung in a system call, as where a VMM made an eventfd block: "
+                "it was taken out",
+                now);
+  }
   const bool stalled = now > oldest && now - oldest > options_.stall_ms * 1'000'000;
   if (stalled != stalled_) {
     stalled_ = stalled;

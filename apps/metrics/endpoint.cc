@@ -78,7 +78,7 @@ struct MetricsEndpoint::State {
 
 Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOptions& options,
                                                                 std::function<Moment()> moment) {
-  const std::string where = "metrics: " + options.listen;
+  const std::string& where = options.listen;
   auto state = std::make_unique<State>();
   State& s = *state;
   s.moment = std::move(moment);
@@ -110,7 +110,8 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOp
       return fail(EINVAL, where + ": is no address: use 127.0.0.1:PORT, [::1]:PORT or /PATH");
     }
     if (!address->local && !options.allow_remote) {
-      return fail(EPERM, where + ": is not loopback: use 127.0.0.1:PORT, or set allow_remote");
+      return fail(EPERM,
+                  where + ": is not loopback: use 127.0.0.1:PORT, or allow it (metrics.remote)");
     }
     // Not SO_REUSEPORT, httplib's default: two services would share a port.
     s.server.set_socket_options([](socket_t fd) {

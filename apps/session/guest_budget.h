@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -41,6 +42,17 @@ namespace faultline::session {
   if (known != asked.size()) {
     return fail(EINVAL, where + "its fields are commands, records, submissions and weight");
   }
+  return out;
+}
+
+/// What is left of a budget that was asked for when the operator's is another one.
+[[nodiscard]] inline engine::Budget at_most(const engine::Budget& asked,
+                                            const engine::Budget& most) noexcept {
+  engine::Budget out;
+  out.commands = std::min(asked.commands, most.commands);
+  out.records = std::min(asked.records, most.records);
+  out.submissions = std::min(asked.submissions, most.submissions);
+  out.weight = std::min(asked.weight, most.weight);
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/budget.h"
 #include "engine/guest_spec.h"
 #include "engine/snapshot.h"
 #include "kernel/base/result.h"
@@ -104,6 +105,12 @@ class GuestHost {
   [[nodiscard]] virtual engine::EngineSnapshot snapshot() const = 0;
   /// The oldest beat of all shards, by CLOCK_MONOTONIC; for the watchdog.
   [[nodiscard]] virtual Nanos oldest_beat() const = 0;
+  /// Take shards that have not begun a round since then out of a system call that blocks them, as
+  /// Engine::nudge_stalled(). returns  how many
+  virtual unsigned nudge_stalled(Nanos before) = 0;
+  /// The operator's budget is another one: the most of every guest from now on, also of those that
+  /// are served.
+  virtual void set_most(const engine::Budget& most) = 0;
   /// Stop polling with everything in flight finished; the guests stay known to the keeper.
   virtual Result<void> stop() = 0;
 };

@@ -116,6 +116,7 @@ class ServedGuests final : public GuestHost {
     if (auto ok = open(g, std::move(*journal)); !ok) return tl::unexpected(std::move(ok.error()));
     if (auto ok = leave(old); !ok) return tl::unexpected(std::move(ok.error()));
     if (!same) carry_journal(*old.journal, *g.journal, devices_before(g, old));
+    g.spec.budget = old.spec.budget;
     auto ok = old.paused ? check_parked(g) : enter(g);
     if (!ok) {
       if (!old.paused) {
@@ -125,6 +126,7 @@ class ServedGuests final : public GuestHost {
       return tl::unexpected(std::move(ok.error()));
     }
     g.paused = old.paused;
+    g.asked = old.asked;
     note_parked(g);
     const int memfd = g.journal->memfd();
     guests_[name] = std::move(next);
@@ -190,8 +192,17 @@ class ServedGuests final : public GuestHost {
     if (!guest) return tl::unexpected(std::move(guest.error()));
     auto wanted = read_budget(name, budget, options_.budget);
     if (!wanted) return tl::unexpected(std::move(wanted.error()));
+    (*guest)->asked = *wanted;
     (*guest)->spec.budget = *wanted;  // also when it is taken on again
     return (*guest)->entered ? engine_.set_budget(name, *wanted) : Result<void>();
+  }
+
+  void set_most(const engine::Budget& most) override {
+    options_.budget = most;
+    for (auto& [name, guest] : guests_) {
+      guest->spec.budget = guest->asked ? at_most(*guest->asked, most) : most;
+      if (guest->entered) (void)engine_.set_budget(name, guest->spec.budget);
+    }
   }
 
   Result<std::vector<GpaRange>> written(const std::string& name) override {
@@ -212,6 +223,7 @@ class ServedGuests final : public GuestHost {
     return all;
   }
   [[nodiscard]] Nanos oldest_beat() const override { return engine_.oldest_beat(); }
+  unsigned nudge_stalled(Nanos before) override { return engine_.nudge_stalled(before); }
   Result<void> stop() override { return engine_.stop(); }
 
  private:
@@ -222,6 +234,7 @@ class ServedGuests final : public GuestHost {
     std::unique_ptr<KernelGuest> kernel;
     std::optional<engine::Journal> journal;
     engine::GuestSpec spec;
+    std::optional<engine::Budget> asked;  ///< by its VMM
     engine::GuestPlan place;
     viommu::Features offered;
     viommu::IdRegisters ids;  ///< that the guest is shown

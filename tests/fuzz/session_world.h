@@ -98,6 +98,8 @@ class StrictHost final : public session::GuestHost {
     if (!budget.is_object()) return fail(EINVAL, "guest " + name + ": a budget is an object");
     return answer();
   }
+  unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
+  void set_most(const engine::Budget& /*most*/) override {}
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;
     for (const auto& [name, guest] : guests_) {

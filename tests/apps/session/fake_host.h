@@ -91,6 +91,8 @@ class FakeHost final : public GuestHost {
     return std::vector<StreamBinding>(guests.at(name).request->devices.size(),
                                       StreamBinding::kStage1);
   }
+  unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
+  void set_most(const engine::Budget& /*most*/) override {}
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;
     for (const auto& [name, held] : guests) {

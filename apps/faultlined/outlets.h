@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/metrics/endpoint.h"
+#include "apps/metrics/moment.h"
+#include "apps/metrics/telemetry.h"
+#include "config/options.h"
+#include "kernel/base/result.h"
+
+namespace faultline::daemon {
+
+/// Where the counters of a service can be read, beside its sessions.
+class Outlets {
+ public:
+  /// housekeeping   CPUs of their threads
+  /// moment         from any thread, until the destructor
+  /// errors         an address that is none or is taken
+  static Result<Outlets> start(const config::Options& options,
+                               const std::vector<unsigned>& housekeeping,
+                               const std::function<metrics::Moment()>& moment);
+
+ private:
+  std::unique_ptr<metrics::MetricsEndpoint> endpoint_;
+  std::unique_ptr<metrics::Telemetry> telemetry_;
+};
+
+/// The address that metrics.listen says for a node, as EndpointOptions::listen: without unix: in
+/// front of a path, %N replaced, PORT+NUMBER added up.
+/// errors  a port beyond 65535
+[[nodiscard]] Result<std::string> metrics_address(const config::Options& options);
+
+}  // namespace faultline::daemon
