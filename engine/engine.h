@@ -27,8 +27,8 @@ namespace faultline::engine {
 /// Who runs the polling loops: loops[i] on the CPU of shard i of the plan.
 struct Launcher {
   std::function<Result<void>(std::vector<std::function<void()>> loops)> launch;
-  std::function<void()> join;                   ///< returns when every loop has returned
-  std::function<void(std::size_t loop)> nudge;  ///< as nudge.h says; may be missing
+  std::function<void()> join;                        ///< returns when every loop has returned
+  std::function<void(std::size_t loop)> nudge = {};  ///< as nudge.h says; may be missing
 };
 
 /// The loops on DPDK's lcores, started for the CPUs of the plan's shards.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -85,7 +86,9 @@ class LiveService {
   }
   ~LiveService() {
     thread_ = {};
-    EXPECT_TRUE(service_.host->stop());
+    // A guest that goes on asking may have work in flight at the deadline; it is in its journal.
+    const auto stopped = service_.host->stop();
+    EXPECT_TRUE(stopped || stopped.error().code == ETIMEDOUT) << stopped.error().message();
     server_.reset();
     ::unlink(path_.c_str());
   }
