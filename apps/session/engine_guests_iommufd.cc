@@ -21,7 +21,7 @@ class RealIommufdGuest {
 
   static Result<std::unique_ptr<RealIommufdGuest>> open(GuestRequest& request,
                                                         engine::Journal& journal) {
-    if (journal.in_use()) {
+    if (journal.in_use() && request.objects.empty()) {
       return fail(ENOTSUP,
                   "its objects in /dev/iommu ended with the earlier service: attach it anew");
     }
@@ -35,6 +35,8 @@ class RealIommufdGuest {
   [[nodiscard]] viommu::Features features() const noexcept { return guest_.features(); }
   Result<Sources> sources(engine::Journal& journal) { return guest_.sources(journal); }
   SinkType sink() { return guest_.sink(); }
+  [[nodiscard]] KeptObjects objects() { return guest_.objects(); }
+  void keep() noexcept { guest_.keep(); }
 
  private:
   IommufdGuest<LinuxSys> guest_;

@@ -70,10 +70,20 @@ Result<Guest*> GuestBook::served_of(const std::string& name, std::uint64_t sessi
   return guest;
 }
 
-Result<void> GuestBook::take_journal(Guest& guest, int journal) {
-  const int copy = ::fcntl(journal, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0) return fail(errno, "guest " + guest.parts.name + ": keep its journal");
-  guest.parts.journal = Fd(copy);
+Result<void> GuestBook::take_from_host(Guest& guest, int journal) {
+  GuestParts& parts = guest.parts;
+  Fd copy(::fcntl(journal, F_DUPFD_CLOEXEC, 3));
+  if (!copy) return fail(errno, "guest " + parts.name + ": keep its journal");
+  auto objects = host_->objects(parts.name);
+  if (!objects) return tl::unexpected(std::move(objects.error()));
+  std::vector<Fd> files;
+  for (const int fd : objects->fds) {
+    files.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!files.back()) return fail(errno, "guest " + parts.name + ": keep its kernel objects");
+  }
+  parts.journal = std::move(copy);
+  parts.objects = std::move(objects->record);
+  parts.object_fds = std::move(files);
   return {};
 }
 
@@ -84,7 +94,7 @@ Result<void> GuestBook::start(Guest& guest) {
   if (!request) return tl::unexpected(std::move(request.error()));
   auto journal = host_->add(std::move(*request));
   if (!journal) return tl::unexpected(std::move(journal.error()));
-  Result<void> ok = take_journal(guest, *journal);
+  Result<void> ok = take_from_host(guest, *journal);
   if (ok && !guest.parts.budget.is_null()) ok = host_->set_budget(name, guest.parts.budget);
   if (!ok) {
     (void)host_->remove(name);
@@ -126,7 +136,7 @@ Result<void> GuestBook::reshape(Guest& guest) {
   request->paused = guest.state.paused;
   auto journal = host_->replace(std::move(*request));
   if (!journal) return tl::unexpected(std::move(journal.error()));
-  if (auto ok = take_journal(guest, *journal); !ok) log_(ok.error().message());
+  if (auto ok = take_from_host(guest, *journal); !ok) log_(ok.error().message());
   keep(guest);
   return {};
 }

@@ -77,7 +77,7 @@ class GuestBook {
   Result<void> restore_one(const std::string& name, Generations& generations, Nanos now);
   /// Have the host serve the guest as its parts are now.
   Result<void> reshape(Guest& guest);
-  Result<void> take_journal(Guest& guest, int journal);
+  Result<void> take_from_host(Guest& guest, int journal);
   void keep(Guest& guest);
   void forget(const std::vector<std::string>& names);
 

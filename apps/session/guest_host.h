@@ -49,7 +49,16 @@ struct GuestRequest {
   int doorbell_eventfd = -1;
   std::vector<engine::MsiRoute> routes;  ///< MSIs to what is no memory of the guest
   int journal = -1;                      ///< of an earlier life; -1: a fresh one is made
-  bool paused = false;                   ///< not to be served before resume()
+  std::string objects;                   ///< KeptObjects of an earlier life; empty: none
+  std::vector<int> object_fds;
+  bool paused = false;  ///< not to be served before resume()
+};
+
+/// Kernel objects that the service made for a guest and that go on when it ends, because their file
+/// does (iommufd's): what the next life needs to find them. Opaque text, and files that are read.
+struct KeptObjects {
+  std::string record;    ///< empty: there are none
+  std::vector<int> fds;  ///< the host's
 };
 
 /// Descriptors that each device and each guest of a backend come with.
@@ -85,6 +94,8 @@ class GuestHost {
   /// looked at.
   /// returns  the journal's memfd, another one where the devices changed
   virtual Result<int> replace(GuestRequest guest) = 0;
+  /// What has to outlive the service beside what the VMM passed.
+  virtual Result<KeptObjects> objects(const std::string& name) = 0;
   /// Let go of a guest and of all that it passed.
   virtual Result<void> remove(const std::string& name) = 0;
   /// Nothing is polled for it until resume(); what comes meanwhile stays in kernel and queues.
@@ -111,7 +122,8 @@ class GuestHost {
   /// The operator's budget is another one: the most of every guest from now on, also of those that
   /// are served.
   virtual void set_most(const engine::Budget& most) = 0;
-  /// Stop polling with everything in flight finished; the guests stay known to the keeper.
+  /// Stop polling with everything in flight finished; the guests stay known to the keeper, and
+  /// their kernel objects stay.
   virtual Result<void> stop() = 0;
 };
 

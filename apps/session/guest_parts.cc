@@ -73,6 +73,8 @@ Result<GuestRequest> GuestParts::request() const {
   for (const OwnedRoute& r : routes) {
     out.routes.push_back({r.address, r.data, copy.of(r.eventfd)});
   }
+  out.objects = objects;
+  out.object_fds = copy.of(object_fds);
   out.journal = copy.of(journal);
   if (auto ok = copy.finish(name); !ok) return tl::unexpected(std::move(ok.error()));
   return out;

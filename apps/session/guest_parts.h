@@ -47,7 +47,9 @@ struct GuestParts {
   Fd evtq, gerror, sync, doorbell;
   std::vector<OwnedRoute> routes;
   nlohmann::json budget;  ///< as of the method `budget`; null: the service's default
-  Fd journal;             ///< the live one once it is served; before that one of an earlier life
+  std::string objects;    ///< KeptObjects, once it is served
+  std::vector<Fd> object_fds;
+  Fd journal;  ///< the live one once it is served; before that one of an earlier life
 
   /// errors  no more descriptors to be had
   [[nodiscard]] Result<GuestRequest> request() const;

@@ -98,6 +98,9 @@ std::vector<std::pair<std::string, int>> named_fds(const GuestParts& parts) {
   add("gerror", parts.gerror);
   add("sync", parts.sync);
   add("doorbell", parts.doorbell);
+  for (std::size_t i = 0; i < parts.object_fds.size(); ++i) {
+    add(fmt::format("o{}", i), parts.object_fds[i]);
+  }
   add("journal", parts.journal);
   return out;
 }
@@ -125,6 +128,10 @@ std::string record_of(const GuestParts& parts, const KeptState& state) {
   j["routes"] = json::array();
   for (const OwnedRoute& r : parts.routes) {
     j["routes"].push_back({{"address", r.address.value}, {"data", r.data}});
+  }
+  if (!parts.objects.empty()) {
+    j["objects"] = parts.objects;
+    j["object_fds"] = parts.object_fds.size();
   }
   j["token"] = state.token;
   j["uid"] = state.uid;
@@ -178,6 +185,13 @@ Result<Restored> restore_guest(const std::string& record, std::map<std::string, 
   parts.gerror = read.optional("gerror");
   parts.sync = read.optional("sync");
   parts.doorbell = read.optional("doorbell");
+  if (j.contains("objects")) {
+    parts.objects = read.text(j, "objects");
+    const auto files = std::min<std::uint64_t>(read.number(j, "object_fds"), kPacketFds);
+    for (std::size_t i = 0; i < files; ++i) {
+      parts.object_fds.push_back(read.fd(fmt::format("o{}", i)));
+    }
+  }
   parts.journal = read.fd("journal");
   out.state.token = read.text(j, "token");
   out.state.uid = static_cast<unsigned>(read.number(j, "uid"));

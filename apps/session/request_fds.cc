@@ -67,6 +67,7 @@ OwnedRequest::~OwnedRequest() {
     for (const int fd : device.fds) close_one(fd);
   }
   for (const int fd : request_.backend_fds) close_one(fd);
+  for (const int fd : request_.object_fds) close_one(fd);
   for (const int fd : {request_.evtq_eventfd, request_.gerror_eventfd, request_.sync_eventfd,
                        request_.doorbell_eventfd, request_.journal}) {
     close_one(fd);

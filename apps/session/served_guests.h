@@ -32,6 +32,7 @@ namespace faultline::session {
 ///
 /// KernelGuest  one guest's devices and memory on that kernel:
 ///                kBackend, kDeviceFds, kBackendFds
+///                objects(), keep(), where there are such
 ///                Sources, SinkType
 ///                open(GuestRequest&, Journal*) → Result<unique_ptr>: takes what it keeps out of
 ///                  the request; the journal of an earlier life, if there was one
@@ -101,7 +102,20 @@ class ServedGuests final : public GuestHost {
     return {};
   }
 
+  Result<KeptObjects> objects(const std::string& name) override {
+    auto guest = find(name);
+    if (!guest) return tl::unexpected(std::move(guest.error()));
+    if constexpr (kHasObjects) return (*guest)->kernel->objects();
+    return KeptObjects{};
+  }
+
   Result<int> replace(GuestRequest request) override {
+    if constexpr (kHasObjects) {
+      OwnedRequest refused(std::move(request));
+      return fail(ENOTSUP, "guest " + refused->name +
+                               ": on iommufd, devices and memory do not change while it is served: "
+                               "guest.remove, and add it again");
+    }
     auto next = std::make_unique<Served>(std::move(request));
     Served& g = *next;
     const std::string name = g.request->name;
@@ -224,9 +238,18 @@ class ServedGuests final : public GuestHost {
   }
   [[nodiscard]] Nanos oldest_beat() const override { return engine_.oldest_beat(); }
   unsigned nudge_stalled(Nanos before) override { return engine_.nudge_stalled(before); }
-  Result<void> stop() override { return engine_.stop(); }
+  Result<void> stop() override {
+    auto ok = engine_.stop();
+    if constexpr (kHasObjects) {
+      for (auto& [name, guest] : guests_) guest->kernel->keep();
+    }
+    return ok;
+  }
 
  private:
+  /// Kernel objects that it made itself and that can outlive it: objects(), keep().
+  static constexpr bool kHasObjects = requires(KernelGuest & guest) { guest.keep(); };
+
   struct Served {
     explicit Served(GuestRequest r) : request(std::move(r)) {}
 

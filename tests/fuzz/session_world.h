@@ -67,6 +67,10 @@ class StrictHost final : public session::GuestHost {
     old = std::move(next);
     return old.journal.get();
   }
+  Result<session::KeptObjects> objects(const std::string& name) override {
+    (void)served(name);
+    return session::KeptObjects{};
+  }
   Result<void> remove(const std::string& name) override {
     (void)served(name);
     guests_.erase(name);

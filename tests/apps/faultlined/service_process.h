@@ -37,22 +37,26 @@ class TestFolder {
   TestFolder(const TestFolder&) = delete;
   TestFolder& operator=(const TestFolder&) = delete;
 
-  /// more   tables beside [service] and [metrics]; service: keys of [service]
-  void write(const std::string& more = "", const std::string& service = "") const {
+  /// more   tables beside [service] and [metrics]; service, metrics: keys of those
+  void write(const std::string& more = "", const std::string& service = "",
+             const std::string& metrics = "listen = \"\"\ntelemetry = false\n") const {
     std::ofstream out(config());
     out << "[service]\nsocket = \"" << socket() << "\"\ninstance = \""
         << std::filesystem::path(path_).filename().string() << "\"\n"
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
         << "seccomp = false\n"  // their runtimes make calls of their own
 #endif
-        << service << "[metrics]\nlisten = \"\"\ntelemetry = false\n"
-        << more;
+        << service << "[metrics]\n"
+        << metrics << more;
   }
   [[nodiscard]] std::string config() const {
     return path_ + "/f.toml";
   }
   [[nodiscard]] std::string socket() const {
     return path_ + "/s.sock";
+  }
+  [[nodiscard]] const std::string& path() const noexcept {
+    return path_;
   }
 
  private:

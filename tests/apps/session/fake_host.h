@@ -56,6 +56,8 @@ class FakeHost final : public GuestHost {
     at->second.paused = at->second.request->paused;
     return at->second.journal.memfd();
   }
+  Result<KeptObjects> objects(const std::string& /*name*/) override { return kept_objects; }
+  KeptObjects kept_objects;
   Result<void> remove(const std::string& name) override {
     if (auto ok = call("remove " + name); !ok) return ok;
     guests.erase(name);

@@ -47,6 +47,25 @@ TEST(Restore, AnotherLifeServesTheGuestsThatWereKept) {
   EXPECT_EQ(third.server->restore(second.keeper.hand_out()), 2U);
 }
 
+TEST(Restore, WhatTheHostMadeForAGuestComesAlong) {
+  Bench first;
+  PeerEnd vmm(first);
+  const Fd one = event();
+  const Fd two = event();
+  first.host.kept_objects = {"{\"of\":\"the host\"}", {one.get(), two.get()}};
+  vmm.serve_guest("g");
+  Bench second;
+  EXPECT_EQ(second.server->restore(first.keeper.hand_out()), 1U);
+  const GuestRequest& g = *second.host.guests.at("g").request;
+  EXPECT_EQ(g.objects, "{\"of\":\"the host\"}");
+  ASSERT_EQ(g.object_fds.size(), 2U);
+  const std::uint64_t count = 7;
+  ASSERT_EQ(::write(one.get(), &count, sizeof count), 8);
+  std::uint64_t seen = 0;
+  EXPECT_EQ(::read(g.object_fds[0], &seen, sizeof seen), 8);
+  EXPECT_EQ(seen, count) << "the same file, in its place";
+}
+
 TEST(Restore, OfTwoGenerationsTheNewestThatIsWholeCounts) {
   Bench first;
   PeerEnd vmm(first);
