@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
 #include <memory>
 
 #include "apps/session/guest_state.h"
@@ -8,6 +9,19 @@
 namespace faultline::session {
 
 using engine::JournalLayout;
+
+std::vector<std::optional<std::size_t>> devices_before(const engine::GuestSpec& now,
+                                                       const engine::GuestSpec& old) {
+  std::vector<std::optional<std::size_t>> out;
+  for (const engine::DeviceSpec& d : now.devices) {
+    const auto at = std::ranges::find_if(old.devices, [&](const engine::DeviceSpec& was) {
+      return was.vsid == d.vsid && was.name == d.name;
+    });
+    out.emplace_back();
+    if (at != old.devices.end()) out.back() = static_cast<std::size_t>(at - old.devices.begin());
+  }
+  return out;
+}
 
 void carry_journal(engine::Journal& from, engine::Journal& to,
                    const std::vector<std::optional<std::size_t>>& was) {

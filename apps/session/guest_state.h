@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/session/guest_host.h"
+#include "engine/guest_spec.h"
 #include "engine/journal.h"
 #include "engine/viommu/feature_set.h"
 #include "engine/viommu/registers.h"
@@ -33,6 +34,10 @@ namespace faultline::session {
 ///           then as it was
 [[nodiscard]] Result<void> take_state(engine::Journal& journal, const viommu::RegisterPage& page,
                                       const viommu::IdRegisters& offered, const std::string& state);
+
+/// Of each device of a guest: its index before, by its StreamID and name.
+[[nodiscard]] std::vector<std::optional<std::size_t>> devices_before(const engine::GuestSpec& now,
+                                                                     const engine::GuestSpec& old);
 
 /// Have a guest with other devices go on: everything of its old journal that is not a device's own.
 /// Nothing is polled for it.

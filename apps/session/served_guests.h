@@ -129,7 +129,7 @@ class ServedGuests final : public GuestHost {
     if (!journal) return fail(std::move(journal.error()), "guest " + name);
     if (auto ok = open(g, std::move(*journal)); !ok) return tl::unexpected(std::move(ok.error()));
     if (auto ok = leave(old); !ok) return tl::unexpected(std::move(ok.error()));
-    if (!same) carry_journal(*old.journal, *g.journal, devices_before(g, old));
+    if (!same) carry_journal(*old.journal, *g.journal, devices_before(g.spec, old.spec));
     g.spec.budget = old.spec.budget;
     auto ok = old.paused ? check_parked(g) : enter(g);
     if (!ok) {
@@ -332,22 +332,6 @@ class ServedGuests final : public GuestHost {
       shown.devices.push_back({d.name, d.vsid, {}});
     }
     parked_.insert_or_assign(g.spec.name, std::move(shown));
-  }
-
-  /// Of each device: its index before, by its StreamID and name.
-  static std::vector<std::optional<std::size_t>> devices_before(const Served& g,
-                                                                const Served& old) {
-    std::vector<std::optional<std::size_t>> out;
-    for (const engine::DeviceSpec& d : g.spec.devices) {
-      const auto at = std::ranges::find_if(old.spec.devices, [&](const engine::DeviceSpec& was) {
-        return was.vsid == d.vsid && was.name == d.name;
-      });
-      out.emplace_back();
-      if (at != old.spec.devices.end()) {
-        out.back() = static_cast<std::size_t>(at - old.spec.devices.begin());
-      }
-    }
-    return out;
   }
 
   /// Into the engine, where the journal says.
