@@ -270,8 +270,9 @@ void Service::watch(Nanos now) {
   const Nanos oldest = engine_->host().oldest_beat();
   if (now > oldest && now - oldest > kHangNs && engine_->host().nudge_stalled(now - kHangNs) > 0) {
     peers_->log("hang",
-                "a shard hung in a system call, as where a VMM made an eventfd block: "
-                "it was taken out",
+                "a shard has not beaten for " + std::to_string((now - oldest) / 1'000'000) +
+                    " ms: if a system call held it, as where a VMM made an eventfd block, it was "
+                    "taken out",
                 now);
   }
   const bool stalled = now > oldest && now - oldest > options_.stall_ms * 1'000'000;
