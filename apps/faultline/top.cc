@@ -90,8 +90,7 @@ class Top {
     const int code = moment.error().code;
     const bool absent = code == ENOENT || code == ECONNREFUSED;
     choice_.trouble =
-        fmt::format("service   away for {} s, reconnecting; below is what it was: {}",
-                    (monotonic_ns() - seen_) / kSecond,
+        fmt::format("service   away for {} s, reconnecting: {}", (monotonic_ns() - seen_) / kSecond,
                     absent ? "nothing listens at " + socket_ : moment.error().message());
   }
 
