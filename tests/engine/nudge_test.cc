@@ -19,7 +19,8 @@ namespace {
 /// An eventfd as a hostile VMM makes it: blocking, and full or empty.
 struct Trap {
   explicit Trap(std::uint64_t count) : fd(::eventfd(0, EFD_CLOEXEC)) {
-    if (count != 0) EXPECT_EQ(::write(fd, &count, sizeof count), 8);
+    if (count == 0) return;
+    EXPECT_EQ(::write(fd, &count, sizeof count), 8);
   }
   ~Trap() { ::close(fd); }
   Trap(const Trap&) = delete;
