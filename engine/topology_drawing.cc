@@ -40,7 +40,7 @@ std::map<unsigned, const char*> styles(const Plan& plan,
 /// One row for each shard: lstopo draws legend lines below the picture.
 std::vector<std::string> legend(const Plan& plan) {
   std::vector<std::string> out = {
-      "red: polling   pale red: its SMT sibling, kept quiet   green: housekeeping   blue: vCPUs"};
+      "red: polling; pale red: its SMT sibling, left idle; green: housekeeping; blue: vCPUs"};
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
     std::string line = "shard " + std::to_string(s) + " on CPU " +
                        std::to_string(plan.shards[s].cpu) + ", load " +

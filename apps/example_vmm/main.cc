@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "apps/example_vmm/vmm.h"
+#include "apps/faultline/options.h"
 
 int main(int argc, char** argv) {
   using namespace faultline;
@@ -31,7 +32,9 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   const Result<bool> clean = vmm::run(options);
   if (!clean) {
-    fmt::print(stderr, "faultline-vmm: {}\n", clean.error().message());
+    const Error& error = clean.error();
+    fmt::print(stderr, "faultline-vmm: {}\n",
+               error.code == kUsageError ? error.what : error.message());
     return 2;
   }
   return *clean ? 0 : 1;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -11,16 +12,19 @@
 namespace faultline {
 
 Result<void> drain_command(const std::string& socket, unsigned limit_s) {
-  auto service = ServiceSocket::open(socket);
+  constexpr Nanos kSecond = 1'000'000'000;
+  auto service = ServiceSocket::open(socket, std::min(ServiceSocket::kPatience, limit_s * kSecond));
   if (!service) return tl::unexpected(service.error());
+  // One that tells no status, or one of another version, can be drained all the same.
   if (const auto moment = ask_moment(*service)) {
     fmt::print("draining {} guests on node {}\n", moment->engine.guests.size(), moment->node);
     std::fflush(stdout);
+  } else if (moment.error().code == ETIMEDOUT) {
+    return tl::unexpected(moment.error());
   }
   const auto asked = service->ask("drain");
   // It may be gone before its answer is read.
   if (!asked && asked.error().code != ECONNRESET) return tl::unexpected(asked.error());
-  constexpr Nanos kSecond = 1'000'000'000;
   for (unsigned second = 0; asked && !service->closed_within(kSecond);) {
     if (++second >= limit_s) {
       return fail(ETIMEDOUT, fmt::format("{}: still there after {} s", socket, limit_s));

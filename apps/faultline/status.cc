@@ -5,6 +5,7 @@
 
 #include "apps/faultline/status_socket.h"
 #include "apps/faultline/status_tables.h"
+#include "apps/metrics/moment_json.h"
 
 namespace faultline {
 
@@ -14,6 +15,10 @@ Result<void> status_command(const std::string& socket, bool json) {
   if (json) {
     const auto answer = service->ask("status");
     if (!answer) return tl::unexpected(answer.error());
+    // What is no answer is none for a script either.
+    if (const auto read = metrics::moment_from_json(answer->dump()); !read) {
+      return tl::unexpected(read.error());
+    }
     std::puts(answer->dump(2).c_str());
     return {};
   }

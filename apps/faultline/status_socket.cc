@@ -4,16 +4,17 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "apps/faultline/columns.h"
 #include "apps/metrics/moment_json.h"
 
 namespace faultline {
@@ -22,7 +23,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::size_t kPacketBytes = 65536;  // doc/session.md
-constexpr int kPatienceMs = 5000;
 constexpr std::size_t kLongest = std::size_t{64} << 20U;
 
 /// Of a result that was longer than a packet; empty where it cannot be read.
@@ -48,11 +48,15 @@ std::string default_socket() {
 }
 
 ServiceSocket::ServiceSocket(ServiceSocket&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), next_(other.next_) {}
+    : fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)),
+      patience_(other.patience_),
+      next_(other.next_) {}
 
 ServiceSocket& ServiceSocket::operator=(ServiceSocket&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
+  std::swap(patience_, other.patience_);
   std::swap(next_, other.next_);
   return *this;
 }
@@ -65,17 +69,22 @@ ServiceSocket::~ServiceSocket() {
   ::close(fd_);
 }
 
-Result<ServiceSocket> ServiceSocket::open(const std::string& path) {
+Result<ServiceSocket> ServiceSocket::open(const std::string& path, Nanos patience) {
   sockaddr_un at{};
   at.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof at.sun_path) {
     return fail(ENAMETOOLONG, "--socket " + path);
   }
   std::memcpy(at.sun_path, path.c_str(), path.size());
-  ServiceSocket service(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), path);
+  ServiceSocket service(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), path, patience);
   if (service.fd_ < 0) return fail(errno, "a socket");
+  // connect() waits, too, where a service that hangs has its queue of them full.
+  const timeval limit{static_cast<time_t>(patience / 1'000'000'000),
+                      static_cast<suseconds_t>(patience / 1'000 % 1'000'000)};
+  (void)::setsockopt(service.fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(service.fd_, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0) {
     const int error = errno;
+    if (error == EAGAIN) return fail(ETIMEDOUT, path + ": the service does not answer");
     const bool absent = error == ENOENT || error == ECONNREFUSED;
     return fail(error, path + (absent ? ": no service listens there (systemctl status "
                                         "'faultlined@*'; --socket PATH names another)"
@@ -95,7 +104,7 @@ Result<ServiceSocket::Answer> ServiceSocket::receive() {
   pollfd wait{fd_, POLLIN, 0};
   int ready = 0;
   do {
-    ready = ::poll(&wait, 1, kPatienceMs);
+    ready = ::poll(&wait, 1, static_cast<int>(patience_ / 1'000'000));
   } while (ready < 0 && errno == EINTR);
   if (ready < 0) return fail(errno, path_);
   if (ready == 0) return fail(ETIMEDOUT, path_ + ": the service does not answer");
@@ -126,6 +135,7 @@ Result<ServiceSocket::Answer> ServiceSocket::receive() {
 Result<ordered_json> ServiceSocket::request(ordered_json request) {
   const std::string text = request.dump();
   if (::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) < 0) {
+    if (errno == EAGAIN) return fail(ETIMEDOUT, path_ + ": the service does not answer");
     return fail(errno, path_ + ": send");
   }
   const auto answer = receive();
@@ -138,7 +148,8 @@ Result<ordered_json> ServiceSocket::request(ordered_json request) {
   ordered_json parsed = ordered_json::parse(answer->text, nullptr, false);
   if (!parsed.is_object()) return fail(EPROTO, path_ + ": an answer that is no JSON object");
   if (const auto error = parsed.find("error"); error != parsed.end()) {
-    return fail(0, path_ + ": " + (error->is_string() ? error->get<std::string>() : error->dump()));
+    return fail(
+        0, path_ + ": " + plain(error->is_string() ? error->get<std::string>() : error->dump()));
   }
   if (parsed.contains("result_file")) {
     parsed["result"] = ordered_json::parse(whole, nullptr, false);
@@ -156,9 +167,10 @@ bool ServiceSocket::closed_within(Nanos time) {
   const Nanos until = monotonic_ns() + time;
   char byte = 0;
   for (;;) {
-    const Nanos left = until - monotonic_ns();
+    const Nanos now = monotonic_ns();
     pollfd wait{fd_, POLLIN, 0};
-    const int ready = ::poll(&wait, 1, static_cast<int>(std::max<Nanos>(left, 0) / 1'000'000));
+    const int ready =
+        ::poll(&wait, 1, now < until ? static_cast<int>((until - now) / 1'000'000) : 0);
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) return ready < 0;
     if (::recv(fd_, &byte, 1, 0) <= 0) return true;

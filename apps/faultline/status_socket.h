@@ -20,26 +20,33 @@ namespace faultline {
 /// thread   one
 class ServiceSocket {
  public:
+  static constexpr Nanos kPatience = 5'000'000'000;
+
   /// Connect and greet. Says goodbye and closes with the object.
   ///
-  /// errors   nothing listens there, it refuses this user, or it speaks another version
-  static Result<ServiceSocket> open(const std::string& path);
+  /// patience   how long it waits for a connection, and for each answer
+  /// errors     nothing listens there, it refuses this user, or it speaks another version
+  static Result<ServiceSocket> open(const std::string& path, Nanos patience = kPatience);
   ServiceSocket(ServiceSocket&& other) noexcept;
   ServiceSocket& operator=(ServiceSocket&& other) noexcept;
   ServiceSocket(const ServiceSocket&) = delete;
   ServiceSocket& operator=(const ServiceSocket&) = delete;
   ~ServiceSocket();
 
-  /// One request without fields; waits at most 5 s for its answer.
+  /// One request without fields. After an error the connection is of no more use.
   ///
   /// errors   the service's own line; ECONNRESET: it went away; ETIMEDOUT
   Result<nlohmann::ordered_json> ask(const std::string& method);
+
+  /// As open() was told.
+  void set_patience(Nanos patience) noexcept { patience_ = patience; }
 
   /// Whether the service closed the connection within so long.
   bool closed_within(Nanos time);
 
  private:
-  ServiceSocket(int fd, std::string path) noexcept : fd_(fd), path_(std::move(path)) {}
+  ServiceSocket(int fd, std::string path, Nanos patience) noexcept
+      : fd_(fd), path_(std::move(path)), patience_(patience) {}
   Result<nlohmann::ordered_json> request(nlohmann::ordered_json request);
   struct Answer {
     std::string text;
@@ -49,6 +56,7 @@ class ServiceSocket {
 
   int fd_ = -1;
   std::string path_;
+  Nanos patience_ = kPatience;
   std::uint64_t next_ = 1;
 };
 

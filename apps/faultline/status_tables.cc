@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
+#include <array>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "apps/faultline/table.h"
 
@@ -17,12 +20,9 @@ using engine::GuestSnapshot;
 using metrics::Moment;
 using metrics::per_second;
 
-/// Guests of other people are called as they like; a name must not break the table.
-std::string shown(const std::string& name, std::size_t width) {
-  std::string out;
-  for (const char c : name) out += c >= ' ' && c <= '~' ? c : '?';
-  return out.size() > width ? out.substr(0, width - 1) + "+" : out;
-}
+// Of a name at most; one that was longer is cut.
+constexpr std::size_t kNameWidth = 20;
+constexpr std::size_t kDeviceWidth = 20;
 
 const char* backend_name(session::Backend backend) {
   switch (backend) {
@@ -57,25 +57,88 @@ const DeviceSnapshot* find_device(const GuestSnapshot* guest, const std::string&
   return nullptr;
 }
 
+std::string whole(double value) {
+  return fmt::format("{:.0f}", value);
+}
+std::string percent(double share) {
+  return fmt::format("{:.1f}%", share * 100);
+}
+
+/// Descending by the key; equals, and all of them by name, as they come after name.
 struct Row {
-  std::string name;
+  std::pair<std::string, std::string> name;
   double key = 0;
-  std::string line;
+  Cells cells;
 };
 
-Lines sorted(std::string header, std::vector<Row> rows, bool by_name) {
-  std::ranges::stable_sort(rows, [by_name](const Row& a, const Row& b) {
-    if (!by_name && a.key != b.key) return a.key > b.key;
-    return a.name < b.name;
+Lines table(std::span<const Column> columns, std::vector<Row> rows, std::size_t width) {
+  std::ranges::stable_sort(rows, [](const Row& a, const Row& b) {
+    return std::tie(b.key, a.name) < std::tie(a.key, b.name);
   });
-  Lines out{std::move(header)};
-  for (Row& row : rows) out.push_back(std::move(row.line));
-  return out;
+  std::vector<Cells> cells;
+  for (Row& row : rows) cells.push_back(std::move(row.cells));
+  return grid(columns, cells, width);
 }
 
 std::string state_of(const GuestSnapshot& g) {
   return g.detached ? "detached" : g.paused ? "paused" : "served";
 }
+
+constexpr std::array kShardColumns = std::to_array<Column>({
+    {"shard", 5, 0, true},
+    {"CPU", 4, 1},
+    {"CPU use", 7, 2},
+    {"busy", 6, 0},
+    {"idle", 6, 3},
+    {"asleep", 6, 4},
+    {"rounds/s", 10, 7},
+    {"work/s", 9, 5},
+    {"submit/s", 8, 6},
+    {"", 0, 8, true},
+});
+
+constexpr std::array kGuestColumns = std::to_array<Column>({
+    {"guest", 8, 0, true},
+    {"state", 6, 7, true},
+    {"faults/s", 8, 1},
+    {"cmds/s", 7, 2},
+    {"SYNC/s", 7, 12},
+    {"EVTQ", 9, 3},
+    {"overfl", 6, 4},
+    {"io/SYNC", 7, 9},
+    {"inval", 5, 10},
+    {"cmdcut", 6, 5},
+    {"reccut", 6, 6},
+    {"waits", 6, 11},
+    {"pub p50", 8, 15},
+    {"pub p99", 8, 13},
+    {"SYNC p50", 8, 14},
+    {"SYNC p99", 8, 8},
+});
+
+constexpr std::array kDeviceColumns = std::to_array<Column>({
+    {"guest", 8, 0, true},
+    {"device", 12, 0, true},
+    {"vSID", 6, 3},
+    {"faults/s", 8, 1},
+    {"delivered", 10, 4},
+    {"discarded", 9, 5},
+    {"lost", 7, 2},
+    {"page req", 9, 6},
+    {"answered", 9, 7},
+});
+
+constexpr std::array kStageColumns = std::to_array<Column>({
+    {"guest", 8, 0, true},
+    {"a burst: poll", 13, 1},
+    {"transcode", 9, 2},
+    {"publish", 7, 3},
+    {"commit", 6, 4},
+    {"a command: fetch", 16, 5},
+    {"merge", 6, 6},
+    {"submit", 6, 7},
+    {"sync", 6, 8},
+});
 
 }  // namespace
 
@@ -84,8 +147,7 @@ Lines service_lines(const Moment& before, const Moment& now) {
   for (const GuestSnapshot& g : now.engine.guests) devices += g.devices.size();
   return {
       fmt::format("service   node {}, backend {}, up {}; {} guests, {} devices, {} shards",
-                  now.node, backend_name(now.backend),
-                  duration(static_cast<std::uint64_t>(std::max<Nanos>(now.uptime_ns, 0))),
+                  now.node, backend_name(now.backend), duration(now.uptime_ns),
                   now.engine.guests.size(), devices, now.engine.shards.size()),
       fmt::format("sessions  {} open, {} accepted, {} refused; {:.0f} requests/s, {} refused; "
                   "{} VMMs lost, {} guests re-attached",
@@ -94,26 +156,38 @@ Lines service_lines(const Moment& before, const Moment& now) {
                   now.sessions.refused_requests, now.sessions.lost_vmms, now.sessions.reattached)};
 }
 
-Lines shard_table(const Moment& before, const Moment& now) {
-  Lines out{"shard  CPU    busy    idle  asleep     rounds/s    work/s"};
+Lines shard_table(const Moment& before, const Moment& now, Order order, std::size_t width) {
+  std::vector<Row> rows;
   const Nanos time = now.now - before.now;
   for (std::size_t i = 0; i < now.engine.shards.size(); ++i) {
     const engine::ShardSnapshot& s = now.engine.shards[i];
     const engine::ShardCounters was = i < before.engine.shards.size()
                                           ? before.engine.shards[i].counters
                                           : engine::ShardCounters{};
-    const double busy = metrics::busy_share(was, s.counters);
     const bool ran = s.counters.rounds != was.rounds;
     const double asleep = std::min(1.0, per_second(was.slept_ns, s.counters.slept_ns, time) / 1e9);
-    out.push_back(fmt::format(
-        "{:<5} {:>4} {:>6.1f}% {:>6.1f}% {:>6.1f}% {:>12.0f} {:>9.0f}{}", i, s.cpu, busy * 100,
-        ran ? (1 - busy) * 100 : 0.0, asleep * 100, per_second(was.rounds, s.counters.rounds, time),
-        per_second(was.work, s.counters.work, time), s.shared ? "  shares its CPU" : ""));
+    // Cycles are counted while it is awake; the three shares are of all the time.
+    const double awake = ran ? 1 - asleep : 0;
+    const double busy = metrics::busy_share(was, s.counters) * awake;
+    const double work = per_second(was.work, s.counters.work, time);
+    // A shard that sleeps looks every 100 ms.
+    const char* note = !ran && time >= 500'000'000 ? "  does not poll"
+                       : s.shared                  ? "  shares its CPU"
+                                                   : "";
+    rows.push_back(
+        {.name = {"", fmt::format("{:06}", i)},
+         .key = order == Order::kBusy   ? busy
+                : order == Order::kWork ? work
+                                        : 0,
+         .cells = {std::to_string(i), std::to_string(s.cpu), percent(awake), percent(busy),
+                   percent(awake - busy), percent(asleep),
+                   whole(per_second(was.rounds, s.counters.rounds, time)), whole(work),
+                   whole(per_second(was.submissions, s.counters.submissions, time)), note}});
   }
-  return out;
+  return table(kShardColumns, std::move(rows), width);
 }
 
-Lines guest_table(const Moment& before, const Moment& now, Order order) {
+Lines guest_table(const Moment& before, const Moment& now, Order order, std::size_t width) {
   std::vector<Row> rows;
   const Nanos time = now.now - before.now;
   for (const GuestSnapshot& g : now.engine.guests) {
@@ -121,31 +195,35 @@ Lines guest_table(const Moment& before, const Moment& now, Order order) {
     const GuestSnapshot& was = found != nullptr ? *found : g;
     const double fault_rate = per_second(faults(was), faults(g), time);
     const double command_rate = per_second(was.commands.commands, g.commands.commands, time);
+    const double command_cuts =
+        per_second(was.commands.commands_cut, g.commands.commands_cut, time);
+    const double record_cuts = per_second(was.events.records_cut, g.events.records_cut, time);
+    const double waits = per_second(was.commands.foreign_waits, g.commands.foreign_waits, time) +
+                         per_second(was.events.foreign_waits, g.events.foreign_waits, time);
     const std::uint64_t p99 = g.sync_ns.percentile(0.99);
-    Row row;
-    row.name = g.name;
-    row.key = order == Order::kFaults     ? fault_rate
-              : order == Order::kCommands ? command_rate
-              : order == Order::kDepth    ? g.evtq_depth
-                                          : static_cast<double>(p99);
-    row.line = fmt::format(
-        "{:<12} {:<8} {:>9.0f} {:>9.0f} {:>8.0f} {:>11} {:>6} {:>8.2f} {:>6.2f} {:>8} {:>8} {:>8} "
-        "{:>8}",
-        shown(g.name, 12), state_of(g), fault_rate, command_rate,
-        per_second(was.commands.syncs_completed, g.commands.syncs_completed, time),
-        fmt::format("{}/{}", g.evtq_depth, g.evtq_size), g.events.overflows,
-        metrics::ioctls_per_sync(g.commands), metrics::over_invalidation(g),
-        duration(g.publish_ns.percentile(0.5)), duration(g.publish_ns.percentile(0.99)),
-        duration(g.sync_ns.percentile(0.5)), duration(p99));
-    rows.push_back(std::move(row));
+    rows.push_back(
+        {.name = {g.name, ""},
+         .key = order == Order::kFaults     ? fault_rate
+                : order == Order::kCommands ? command_rate
+                : order == Order::kDepth    ? g.evtq_depth
+                : order == Order::kLatency  ? static_cast<double>(p99)
+                : order == Order::kCuts     ? command_cuts + record_cuts
+                : order == Order::kWaits    ? waits
+                                            : 0,
+         .cells = {
+             shown(g.name, kNameWidth), state_of(g), whole(fault_rate), whole(command_rate),
+             whole(per_second(was.commands.syncs_completed, g.commands.syncs_completed, time)),
+             fmt::format("{}/{}", g.evtq_depth, g.evtq_size), std::to_string(g.events.overflows),
+             fmt::format("{:.2f}", metrics::ioctls_per_sync(g.commands)),
+             fmt::format("{:.2f}", metrics::over_invalidation(g)), whole(command_cuts),
+             whole(record_cuts), whole(waits), duration(g.publish_ns.percentile(0.5)),
+             duration(g.publish_ns.percentile(0.99)), duration(g.sync_ns.percentile(0.5)),
+             duration(p99)}});
   }
-  return sorted(
-      "guest        state     faults/s    cmds/s   SYNC/s        EVTQ  overfl  io/SYNC  "
-      "inval  pub p50  pub p99 SYNC p50 SYNC p99",
-      std::move(rows), order == Order::kName);
+  return table(kGuestColumns, std::move(rows), width);
 }
 
-Lines device_table(const Moment& before, const Moment& now, Order order) {
+Lines device_table(const Moment& before, const Moment& now, Order order, std::size_t width) {
   std::vector<Row> rows;
   const Nanos time = now.now - before.now;
   for (const GuestSnapshot& g : now.engine.guests) {
@@ -154,45 +232,50 @@ Lines device_table(const Moment& before, const Moment& now, Order order) {
       const DeviceSnapshot* old = find_device(was, d.name);
       const EventDeviceCounters& e = d.events;
       const double rate = old == nullptr ? 0 : per_second(faults(old->events), faults(e), time);
-      rows.push_back({.name = g.name + " " + d.name,
-                      .key = rate,
-                      .line = fmt::format("{:<14} {:<12} {:>#6x} {:>9.0f} {:>10} {:>9} {:>7} {:>9} "
-                                          "{:>9}",
-                                          shown(d.name, 14), shown(g.name, 12), d.vsid.value, rate,
-                                          e.delivered, e.discarded, lost(e), e.page_requests,
-                                          e.pages_answered)});
+      rows.push_back(
+          {.name = {g.name, d.name},
+           .key = order == Order::kFaults ? rate
+                  : order == Order::kLost ? static_cast<double>(lost(e))
+                                          : 0,
+           .cells = {shown(g.name, kNameWidth), shown(d.name, kDeviceWidth),
+                     fmt::format("{:#x}", d.vsid.value), whole(rate), std::to_string(e.delivered),
+                     std::to_string(e.discarded), std::to_string(lost(e)),
+                     std::to_string(e.page_requests), std::to_string(e.pages_answered)}});
     }
   }
-  return sorted(
-      "device         guest          vSID  faults/s  delivered discarded    lost  page req  "
-      "answered",
-      std::move(rows), order == Order::kName);
+  return table(kDeviceColumns, std::move(rows), width);
 }
 
-Lines stage_table(const Moment& now) {
-  Lines out{
-      "guest          cycles a burst: poll transcode publish  commit   a command: fetch  merge "
-      "submit   sync"};
+Lines stage_table(const Moment& now, Order order, std::size_t width) {
+  std::vector<Row> rows;
   const auto each = [](std::uint64_t cycles, std::uint64_t of) {
     return of == 0 ? 0.0 : static_cast<double>(cycles) / static_cast<double>(of);
   };
   for (const GuestSnapshot& g : now.engine.guests) {
     const engine::EventStageCycles& e = g.event_stages;
     const engine::CommandStageCycles& c = g.command_stages;
-    out.push_back(fmt::format(
-        "{:<12} {:>21.0f} {:>9.0f} {:>7.0f} {:>7.0f} {:>18.0f} {:>6.0f} {:>6.0f} {:>6.0f}",
-        shown(g.name, 12), each(e.poll, e.bursts), each(e.transcode, e.bursts),
-        each(e.publish, e.bursts), each(e.commit, e.bursts), each(c.fetch, c.commands),
-        each(c.merge, c.commands), each(c.submit, c.commands), each(c.sync, c.commands)));
+    const std::array burst = {each(e.poll, e.bursts), each(e.transcode, e.bursts),
+                              each(e.publish, e.bursts), each(e.commit, e.bursts)};
+    const std::array command = {each(c.fetch, c.commands), each(c.merge, c.commands),
+                                each(c.submit, c.commands), each(c.sync, c.commands)};
+    Row row{.name = {g.name, ""}, .key = 0, .cells = {shown(g.name, kNameWidth)}};
+    for (const double cycles : burst) {
+      row.cells.push_back(whole(cycles));
+      if (order == Order::kBurstCycles) row.key += cycles;
+    }
+    for (const double cycles : command) {
+      row.cells.push_back(whole(cycles));
+      if (order == Order::kCommandCycles) row.key += cycles;
+    }
+    rows.push_back(std::move(row));
   }
-  return out;
+  return table(kStageColumns, std::move(rows), width);
 }
 
 std::string status_text(const Moment& before, const Moment& now) {
   std::string out;
-  for (const Lines& table :
-       {service_lines(before, now), shard_table(before, now),
-        guest_table(before, now, Order::kName), device_table(before, now, Order::kName)}) {
+  for (const Lines& table : {service_lines(before, now), shard_table(before, now),
+                             guest_table(before, now), device_table(before, now)}) {
     if (!out.empty()) out += '\n';
     for (const std::string& line : table) out += line + '\n';
   }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apps/faultline/top.h"
 
+#include <fmt/format.h>
 #include <ncursesw/ncurses.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <clocale>
 #include <cstdlib>
 #include <memory>
@@ -18,6 +21,8 @@ namespace faultline {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
+// No key is read while the service is waited for.
+constexpr Nanos kPatience = kSecond;
 
 struct ScreenEnd {
   void operator()(SCREEN* screen) const noexcept {
@@ -25,6 +30,17 @@ struct ScreenEnd {
     ::delscreen(screen);
   }
 };
+
+/// The terminal is gone, and nobody was told by a signal.
+bool keyboard_gone() {
+  pollfd keyboard{STDIN_FILENO, POLLIN, 0};
+  return ::poll(&keyboard, 1, 0) > 0 && (keyboard.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+/// The letter that means the same.
+int letter_of(int key) {
+  return key == KEY_DOWN ? 'j' : key == KEY_UP ? 'k' : key;
+}
 
 void draw(const Lines& lines) {
   ::erase();
@@ -48,9 +64,10 @@ class Top {
       const auto height = static_cast<std::size_t>(std::max(0, getmaxy(stdscr)));
       const auto width = static_cast<std::size_t>(std::max(0, getmaxx(stdscr)));
       draw(top_lines(before_, now_, choice_, height, width));
-      const Nanos left = due - monotonic_ns();
-      ::timeout(static_cast<int>(std::max<Nanos>(left, 0) / 1'000'000));
-      if (const int key = ::getch(); key != ERR && !press(choice_, key)) return;
+      const Nanos now = monotonic_ns();
+      ::timeout(now < due ? static_cast<int>((due - now) / 1'000'000) : 0);
+      const int key = ::getch();
+      if (key == ERR ? keyboard_gone() : !press(choice_, letter_of(key))) return;
       if (monotonic_ns() < due) continue;
       refresh_moment();
       due = monotonic_ns() + kSecond;
@@ -59,43 +76,57 @@ class Top {
 
  private:
   void refresh_moment() {
-    if (!service_) {
-      if (auto again = ServiceSocket::open(socket_)) service_ = std::move(*again);
-    }
-    if (service_) {
-      if (auto moment = ask_moment(*service_)) {
-        // Another life of the service has another beginning.
-        before_ = moment->uptime_ns < now_.uptime_ns ? *moment : std::move(now_);
-        now_ = std::move(*moment);
-        choice_.trouble.clear();
-        return;
-      }
+    auto moment = ask();
+    if (moment) {
+      // Another life of the service has another beginning, and counts from 0.
+      const bool same = moment->now - moment->uptime_ns == now_.now - now_.uptime_ns;
+      before_ = same ? std::move(now_) : *moment;
+      now_ = std::move(*moment);
+      seen_ = monotonic_ns();
+      choice_.trouble.clear();
+      return;
     }
     service_.reset();
-    choice_.trouble = "reconnecting to " + socket_;
+    const int code = moment.error().code;
+    const bool absent = code == ENOENT || code == ECONNREFUSED;
+    choice_.trouble =
+        fmt::format("service   away for {} s, reconnecting: {}", (monotonic_ns() - seen_) / kSecond,
+                    absent ? "nothing listens at " + socket_ : moment.error().message());
+  }
+
+  Result<metrics::Moment> ask() {
+    if (!service_) {
+      auto again = ServiceSocket::open(socket_, kPatience);
+      if (!again) return tl::unexpected(again.error());
+      service_.emplace(std::move(*again));
+    }
+    return ask_moment(*service_);
   }
 
   std::string socket_;
   std::optional<ServiceSocket> service_;
   metrics::Moment before_, now_;
+  Nanos seen_ = monotonic_ns();  ///< the service, last
   TopChoice choice_;
 };
 
 }  // namespace
 
 Result<void> top_command(const std::string& socket) {
-  if (::isatty(STDOUT_FILENO) == 0) {
+  if (::isatty(STDOUT_FILENO) == 0 || ::isatty(STDIN_FILENO) == 0) {
     return fail(0, "top draws on a terminal; use faultline status for a file or a pipe");
   }
   auto service = ServiceSocket::open(socket);
   if (!service) return tl::unexpected(service.error());
   auto first = ask_moment(*service);
   if (!first) return tl::unexpected(first.error());
+  service->set_patience(kPatience);
   std::setlocale(LC_ALL, "");
   const std::unique_ptr<SCREEN, ScreenEnd> screen(::newterm(nullptr, stdout, stdin));
   if (screen == nullptr) return fail(0, "TERM names no terminal that is known here");
   ::cbreak();
   ::noecho();
+  ::keypad(stdscr, TRUE);
   ::curs_set(0);
   Top(socket, std::move(*service), std::move(*first)).run();
   return {};

@@ -45,6 +45,12 @@ namespace faultline::session {
   return out;
 }
 
+/// The operator's, where there is none.
+inline constexpr engine::Budget kAnyBudget = {.commands = engine::Budget::kMost,
+                                              .records = engine::Budget::kMost,
+                                              .submissions = engine::Budget::kMost,
+                                              .weight = engine::Budget::kMostWeight};
+
 /// What is left of a budget that was asked for when the operator's is another one.
 [[nodiscard]] inline engine::Budget at_most(const engine::Budget& asked,
                                             const engine::Budget& most) noexcept {

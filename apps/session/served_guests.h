@@ -206,7 +206,8 @@ class ServedGuests final : public GuestHost {
     if (!guest) return tl::unexpected(std::move(guest.error()));
     auto wanted = read_budget(name, budget, options_.budget);
     if (!wanted) return tl::unexpected(std::move(wanted.error()));
-    (*guest)->asked = *wanted;
+    // What it did not ask for follows the operator's.
+    (*guest)->asked = read_budget(name, budget, kAnyBudget).value();
     (*guest)->spec.budget = *wanted;  // also when it is taken on again
     return (*guest)->entered ? engine_.set_budget(name, *wanted) : Result<void>();
   }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
@@ -38,6 +39,9 @@ TEST_F(EngineTest, ChangesTheBudgetOfAGuestThatIsServed) {
   ASSERT_TRUE(g.probe());
   ASSERT_TRUE(engine.set_budget("one", {.commands = 1}).has_value());
   EXPECT_EQ(engine.snapshot().guests[0].budget.commands, 1U);
+  EXPECT_EQ(engine.set_budget("two", {}).error().code, ENOENT);
+  EXPECT_EQ(engine.set_budget("one", {.records = 0}).error().code, EINVAL);
+  EXPECT_EQ(engine.snapshot().guests[0].budget, (Budget{.commands = 1})) << "a refusal changes it";
   for (int i = 0; i < 20; ++i) g.world.place(command_world::prefetch());
   g.world.ring();
   ASSERT_TRUE(g.drained());
