@@ -7,6 +7,7 @@
 
 #include "apps/faultlined/log.h"
 #include "apps/faultlined/service.h"
+#include "apps/metrics/table.h"
 #include "config/keys.h"
 #include "config/parse.h"
 
@@ -36,12 +37,14 @@ int main(int argc, char** argv) {
   bool check = false;
   bool print_config = false;
   bool print_keys = false;
+  bool print_metrics = false;
   app.add_option("--node", node, "the NUMA node to serve [service.node of the configuration]")
       ->check(CLI::Range(0, 1023));
   app.add_option("--config", file, "TOML; doc/configuration.md has every key [all defaults]");
   app.add_flag("--check", check, "say what is wrong with the configuration, and end");
   app.add_flag("--print-config", print_config, "print the whole configuration, and end");
   app.add_flag("--print-keys", print_keys, "print every key as tables of Markdown, and end");
+  app.add_flag("--print-metrics", print_metrics, "print every metric likewise, and end");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -50,6 +53,7 @@ int main(int argc, char** argv) {
   }
   try {
     if (print_keys) return print(faultline::config::to_markdown());
+    if (print_metrics) return print(faultline::metrics::metrics_markdown());
     faultline::config::Parsed parsed;
     if (!file.empty()) parsed = faultline::config::parse_file(file);
     for (const std::string& error : parsed.errors) complain(error, kUsage);

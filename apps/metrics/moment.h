@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -20,6 +21,10 @@ struct Moment {
   engine::EngineSnapshot engine;
   session::ServerCounters sessions;
 };
+
+/// By engine::PolicyKind and engine::RegisterMode.
+inline constexpr std::array kPolicyNames = {"forward-each", "batch-until-sync", "merge"};
+inline constexpr std::array kModeNames = {"exitless", "trapped"};
 
 /// Growth of a counter in a second; one that fell began anew, from 0.
 ///

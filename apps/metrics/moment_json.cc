@@ -15,8 +15,6 @@ using json = nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
 constexpr std::array kBackends = {"soft", "vfio", "iommufd"};
-constexpr std::array kPolicies = {"forward-each", "batch-until-sync", "merge"};
-constexpr std::array kModes = {"exitless", "trapped"};
 
 template <class E, std::size_t N>
 E by_name(const std::array<const char*, N>& names, const json& j) {
@@ -24,13 +22,22 @@ E by_name(const std::array<const char*, N>& names, const json& j) {
   for (std::size_t i = 0; i < N; ++i) {
     if (name == names[i]) return static_cast<E>(i);
   }
-  throw std::invalid_argument("unknown word " + name);
+  // As JSON writes it, so on one line.
+  const json shown = name.substr(0, 40);
+  throw std::invalid_argument("unknown word " +
+                              shown.dump(-1, ' ', true, json::error_handler_t::replace));
 }
 
 /// get<>() would turn a negative number or a fraction into some other counter.
 std::uint64_t number(const json& j) {
   if (!j.is_number_unsigned()) throw std::invalid_argument("a counter is no whole number");
   return j.get<std::uint64_t>();
+}
+
+/// A loop over what is none would be over nothing, or over the value itself.
+const json& list(const json& j) {
+  if (!j.is_array()) throw std::invalid_argument("a list is none");
+  return j;
 }
 
 template <class T>
@@ -62,7 +69,8 @@ json histogram(const Histogram& h) {
 
 void read(const json& j, Histogram& h) {
   const std::uint64_t max = number(j.at("max"));
-  for (const json& b : j.at("buckets")) {
+  for (const json& b : list(j.at("buckets"))) {
+    if (b.size() != 2) throw std::invalid_argument("a bucket is no pair");
     const std::uint64_t bucket = number(b.at(0));
     if (bucket >= Histogram::kBuckets) throw std::invalid_argument("no such bucket");
     h.add(bucket, number(b.at(1)), max);
@@ -77,8 +85,8 @@ json guest(const engine::GuestSnapshot& g) {
                        {"events", counters(d.events, kEventDeviceFields)}});
   }
   return {{"name", g.name},
-          {"policy", kPolicies.at(static_cast<std::size_t>(g.policy))},
-          {"mode", kModes.at(static_cast<std::size_t>(g.mode))},
+          {"policy", kPolicyNames.at(static_cast<std::size_t>(g.policy))},
+          {"mode", kModeNames.at(static_cast<std::size_t>(g.mode))},
           {"event_shard", g.event_shard},
           {"command_shard", g.command_shard},
           {"paused", g.paused},
@@ -99,8 +107,8 @@ json guest(const engine::GuestSnapshot& g) {
 
 void read(const json& j, engine::GuestSnapshot& g) {
   g.name = j.at("name").get<std::string>();
-  g.policy = by_name<engine::PolicyKind>(kPolicies, j.at("policy"));
-  g.mode = by_name<engine::RegisterMode>(kModes, j.at("mode"));
+  g.policy = by_name<engine::PolicyKind>(kPolicyNames, j.at("policy"));
+  g.mode = by_name<engine::RegisterMode>(kModeNames, j.at("mode"));
   g.event_shard = number(j.at("event_shard"));
   g.command_shard = number(j.at("command_shard"));
   g.paused = j.at("paused").get<bool>();
@@ -116,7 +124,7 @@ void read(const json& j, engine::GuestSnapshot& g) {
   read(j.at("sync_ns"), g.sync_ns);
   read(j.at("event_stages"), g.event_stages, kEventStageFields);
   read(j.at("command_stages"), g.command_stages, kCommandStageFields);
-  for (const json& d : j.at("devices")) {
+  for (const json& d : list(j.at("devices"))) {
     engine::DeviceSnapshot& device = g.devices.emplace_back();
     device.name = d.at("name").get<std::string>();
     device.vsid = StreamId{small<std::uint32_t>(d.at("vsid"))};
@@ -158,13 +166,13 @@ Result<Moment> moment_from_json(std::string_view text) {
     m.now = small<Nanos>(j.at("now_ns"));
     m.uptime_ns = small<Nanos>(j.at("uptime_ns"));
     read(j.at("sessions"), m.sessions, kSessionFields);
-    for (const json& s : j.at("shards")) {
+    for (const json& s : list(j.at("shards"))) {
       engine::ShardSnapshot& shard = m.engine.shards.emplace_back();
       shard.cpu = small<unsigned>(s.at("cpu"));
       shard.shared = s.at("shared").get<bool>();
       read(s.at("counters"), shard.counters, kShardFields);
     }
-    for (const json& g : j.at("guests")) read(g, m.engine.guests.emplace_back());
+    for (const json& g : list(j.at("guests"))) read(g, m.engine.guests.emplace_back());
     return m;
   } catch (const std::exception& e) {
     return fail(0, std::string("the service's moment.json is damaged: ") + e.what());

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apps/metrics/table.h"
 
-#include <algorithm>
 #include <string_view>
 
 #include "apps/metrics/fields.h"
@@ -21,11 +20,6 @@ double number(std::uint64_t value) {
   return static_cast<double>(value);
 }
 
-std::string words(std::string name) {
-  std::replace(name.begin(), name.end(), '_', ' ');
-  return name;
-}
-
 /// value: double(const GuestSnapshot&)
 template <class F>
 void add_guest(Table& table, std::string name, std::string help, std::string unit, MetricType type,
@@ -42,10 +36,10 @@ void add_guest(Table& table, std::string name, std::string help, std::string uni
 
 /// Every counter of a struct of a guest.
 template <class T, std::size_t N>
-void add_fields(Table& table, const std::string& prefix, const std::string& help,
-                T GuestSnapshot::*part, const std::array<Field<T>, N>& fields) {
+void add_fields(Table& table, const std::string& prefix, T GuestSnapshot::*part,
+                const std::array<Field<T>, N>& fields) {
   for (const Field<T>& f : fields) {
-    add_guest(table, prefix + f.name + "_total", help + words(f.name), "1", MetricType::kCounter,
+    add_guest(table, prefix + f.name + "_total", f.help, "1", MetricType::kCounter,
               [part, at = f.at](const GuestSnapshot& g) { return number(g.*part.*at); });
   }
 }
@@ -61,13 +55,16 @@ void add_stages(Table& table, const std::string& side, T GuestSnapshot::*part,
       stages.push_back(f);
       continue;
     }
-    add_guest(table, "faultline_" + side + "_stage_" + f.name + "_total",
-              "In the sampled rounds of the " + side + " path: " + f.name, "1",
+    add_guest(table, "faultline_" + side + "_stage_" + f.name + "_total", f.help, "1",
               MetricType::kCounter,
               [part, at = f.at](const GuestSnapshot& g) { return number(g.*part.*at); });
   }
+  std::string help = "Cycles of each stage, in the sampled rounds. ";
+  for (const Field<T>& f : stages) {
+    help += std::string(f.name) + ": " + f.help + (f.name == stages.back().name ? "." : "; ");
+  }
   table.push_back({"faultline_" + side + "_stage_cycles_total",
-                   "Cycles of each stage of the " + side + " path, in sampled rounds",
+                   help,
                    "cycles",
                    MetricType::kCounter,
                    {"guest", "stage"},
@@ -94,7 +91,7 @@ void add_latency(Table& table, const char* name, const char* help, Histogram Gue
 void add_devices(Table& table) {
   for (const auto& f : kEventDeviceFields) {
     table.push_back({std::string("faultline_device_") + f.name + "_total",
-                     "Events of a device: " + words(f.name),
+                     f.help,
                      "1",
                      MetricType::kCounter,
                      {"guest", "device"},
@@ -110,6 +107,7 @@ void add_devices(Table& table) {
   }
 }
 
+/// value: double(const Moment&, const ShardSnapshot&)
 template <class F>
 void add_shard(Table& table, std::string name, std::string help, std::string unit, MetricType type,
                F value) {
@@ -123,30 +121,43 @@ void add_shard(Table& table, std::string name, std::string help, std::string uni
          std::vector<Sample> all;
          for (std::size_t i = 0; i < m.engine.shards.size(); ++i) {
            const ShardSnapshot& s = m.engine.shards[i];
-           all.push_back({{std::to_string(i), std::to_string(s.cpu)}, value(s), nullptr});
+           all.push_back({{std::to_string(i), std::to_string(s.cpu)}, value(m, s), nullptr});
          }
          return all;
        }});
+}
+
+/// In seconds. A round may begin while the moment is taken, so after its `now`.
+double beat_age(const Moment& m, const ShardSnapshot& s) {
+  if (s.counters.beat == 0) return static_cast<double>(m.uptime_ns) / 1e9;  // not one round yet
+  const auto now = static_cast<std::uint64_t>(m.now);
+  return s.counters.beat >= now ? 0 : number(now - s.counters.beat) / 1e9;
 }
 
 void add_shards(Table& table) {
   for (const auto& f : kShardFields) {
     const std::string_view name = f.name;
     if (name == "slept_ns") {
-      add_shard(table, "faultline_shard_slept_seconds_total", "Time a shard slept", "seconds",
-                MetricType::kCounter,
-                [](const ShardSnapshot& s) { return number(s.counters.slept_ns) / 1e9; });
+      add_shard(
+          table, "faultline_shard_slept_seconds_total", f.help, "seconds", MetricType::kCounter,
+          [](const Moment&, const ShardSnapshot& s) { return number(s.counters.slept_ns) / 1e9; });
       continue;
     }
-    add_shard(table, std::string("faultline_shard_") + f.name + "_total",
-              "Polling shard: " + words(f.name), name.ends_with("cycles") ? "cycles" : "1",
-              MetricType::kCounter,
-              [at = f.at](const ShardSnapshot& s) { return number(s.counters.*at); });
+    if (name == "beat") {
+      add_shard(table, "faultline_shard_beat_age_seconds", f.help, "seconds", MetricType::kGauge,
+                beat_age);
+      continue;
+    }
+    add_shard(
+        table, std::string("faultline_shard_") + f.name + "_total", f.help,
+        name.ends_with("cycles") ? "cycles" : "1", MetricType::kCounter,
+        [at = f.at](const Moment&, const ShardSnapshot& s) { return number(s.counters.*at); });
   }
   add_shard(table, "faultline_shard_busy_ratio",
-            "Share of a shard's cycles in rounds that found work, since it started", "ratio",
-            MetricType::kGauge,
-            [](const ShardSnapshot& s) { return busy_share(engine::ShardCounters{}, s.counters); });
+            "Share of the cycles that were in rounds that found work, since the shard started.",
+            "ratio", MetricType::kGauge, [](const Moment&, const ShardSnapshot& s) {
+              return busy_share(engine::ShardCounters{}, s.counters);
+            });
 }
 
 void add_service(Table& table) {
@@ -155,7 +166,7 @@ void add_service(Table& table) {
     const bool now = name == "sessions" || name == "lingering";
     table.push_back({std::string("faultline_session_") + (name == "sessions" ? "open" : f.name) +
                          (now ? "" : "_total"),
-                     "Session server: " + words(f.name),
+                     f.help,
                      "1",
                      now ? MetricType::kGauge : MetricType::kCounter,
                      {},
@@ -165,7 +176,7 @@ void add_service(Table& table) {
   }
   table.push_back(
       {"faultline_uptime_seconds",
-       "Time since the service started",
+       "Time since the service started.",
        "seconds",
        MetricType::kGauge,
        {},
@@ -174,37 +185,58 @@ void add_service(Table& table) {
        }});
 }
 
+std::vector<Sample> guest_info(const Moment& m) {
+  std::vector<Sample> all;
+  for (const GuestSnapshot& g : m.engine.guests) {
+    all.push_back({{g.name, kPolicyNames.at(static_cast<std::size_t>(g.policy)),
+                    kModeNames.at(static_cast<std::size_t>(g.mode)), std::to_string(g.event_shard),
+                    std::to_string(g.command_shard)},
+                   1,
+                   nullptr});
+  }
+  return all;
+}
+
 void add_guests(Table& table) {
-  add_fields(table, "faultline_event_", "Event path: ", &GuestSnapshot::events, kEventGuestFields);
-  add_fields(table, "faultline_command_", "Command path: ", &GuestSnapshot::commands,
-             kCommandFields);
-  add_fields(table, "faultline_merge_", "Merging: ", &GuestSnapshot::merge, kMergeFields);
+  table.push_back({"faultline_guest_info",
+                   "Always 1; the labels say how the guest is served, and by which shards.",
+                   "1",
+                   MetricType::kGauge,
+                   {"guest", "policy", "mode", "event_shard", "command_shard"},
+                   guest_info});
+  add_fields(table, "faultline_event_", &GuestSnapshot::events, kEventGuestFields);
+  add_fields(table, "faultline_command_", &GuestSnapshot::commands, kCommandFields);
+  add_fields(table, "faultline_merge_", &GuestSnapshot::merge, kMergeFields);
   const auto counter = [&](const char* name, const char* help, std::uint64_t GuestSnapshot::*at) {
     add_guest(table, name, help, "1", MetricType::kCounter,
               [at](const GuestSnapshot& g) { return number(g.*at); });
   };
-  counter("faultline_interrupts_total", "Interrupts raised for the event queue",
+  counter("faultline_interrupts_total", "Interrupts raised for the event queue.",
           &GuestSnapshot::interrupts);
-  counter("faultline_interrupts_unheard_total", "Interrupts that nobody could be told of",
+  counter("faultline_interrupts_unheard_total", "Interrupts that nobody could be told of.",
           &GuestSnapshot::interrupts_unheard);
   const auto gauge = [&](const char* name, const char* help, const char* unit, auto value) {
     add_guest(table, name, help, unit, MetricType::kGauge, value);
   };
-  gauge("faultline_evtq_depth", "Events in the EVTQ that the guest has not consumed", "1",
+  gauge("faultline_evtq_depth", "Events in the EVTQ that the guest has not consumed.", "1",
         [](const GuestSnapshot& g) { return number(g.evtq_depth); });
-  gauge("faultline_evtq_size", "Entries of the EVTQ, 0: disabled", "1",
+  gauge("faultline_evtq_size", "Entries of the EVTQ; 0: it is disabled.", "1",
         [](const GuestSnapshot& g) { return number(g.evtq_size); });
-  gauge("faultline_guest_paused", "1: paused by its VMM", "1",
+  gauge("faultline_guest_paused", "1: paused by its VMM.", "1",
         [](const GuestSnapshot& g) { return g.paused ? 1.0 : 0.0; });
-  gauge("faultline_guest_detached", "1: its memory went away", "1",
+  gauge("faultline_guest_detached", "1: its memory went away, and it is served no more.", "1",
         [](const GuestSnapshot& g) { return g.detached ? 1.0 : 0.0; });
-  gauge("faultline_ioctls_per_sync", "Host ioctls for each CMD_SYNC completed", "ratio",
+  gauge("faultline_ioctls_per_sync",
+        "Host ioctls for each CMD_SYNC completed, since the guest was added.", "ratio",
         [](const GuestSnapshot& g) { return ioctls_per_sync(g.commands); });
-  gauge("faultline_over_invalidation_ratio", "TLB entries removed for each one asked", "ratio",
+  gauge("faultline_over_invalidation_ratio",
+        "TLB entries removed for each one asked, since the guest was added; 1 is exact.", "ratio",
         [](const GuestSnapshot& g) { return over_invalidation(g); });
-  add_latency(table, "faultline_publish_seconds", "Fault polled to journalled, per burst",
+  add_latency(table, "faultline_publish_seconds",
+              "From a burst of faults polled to published and journalled.",
               &GuestSnapshot::publish_ns);
-  add_latency(table, "faultline_sync_seconds", "CMD_SYNC fetched to told done",
+  add_latency(table, "faultline_sync_seconds",
+              "From a CMD_SYNC fetched to the guest told that it is done.",
               &GuestSnapshot::sync_ns);
   add_stages(table, "event", &GuestSnapshot::event_stages, kEventStageFields);
   add_stages(table, "command", &GuestSnapshot::command_stages, kCommandStageFields);

@@ -32,6 +32,9 @@ struct Metric {
 /// All of them. thread: any
 const std::vector<Metric>& metric_table();
 
+/// The page of all of them, in doc/metrics.md: tables of Markdown.
+std::string metrics_markdown();
+
 /// Prometheus' text format, version 0.0.4. Latencies are in seconds.
 std::string to_prometheus(const Moment& moment);
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/metrics/table.h"
 #include "apps/session/fd.h"
 #include "config/keys.h"
 #include "config/parse.h"
@@ -58,6 +59,7 @@ TEST(Faultlined, ChecksAndPrintsItsConfiguration) {
   EXPECT_EQ(config::parse(r.said, "printed").options, expected);
   EXPECT_EQ(run({"--print-config"}).said, config::to_toml({}));
   EXPECT_EQ(run({"--print-keys"}).said, config::to_markdown());
+  EXPECT_EQ(run({"--print-metrics"}).said, metrics::metrics_markdown());
 }
 
 TEST(Faultlined, WhatIsWrongIsOneLineEach) {

@@ -7,7 +7,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <regex>
 #include <set>
 
@@ -21,7 +24,9 @@ Moment one_guest() {
   Moment m;
   m.uptime_ns = 1'500'000'000;
   m.sessions.lost_vmms = 2;
+  m.now = 2'000'000'000;
   m.engine.shards.push_back({.cpu = 5, .shared = false, .counters = {}});
+  m.engine.shards[0].counters.beat = 1'750'000'000;
   engine::GuestSnapshot& g = m.engine.guests.emplace_back();
   g.name = "a\"b\n";
   g.events.overflows = 7;
@@ -66,7 +71,8 @@ TEST(MetricTable, HasProperNamesOnceEach) {
     EXPECT_TRUE(names.insert(m.name).second) << m.name;
     EXPECT_TRUE(std::regex_match(m.name, std::regex("faultline_[a-z0-9_]+"))) << m.name;
     EXPECT_EQ(m.name.ends_with("_total"), m.type == MetricType::kCounter) << m.name;
-    EXPECT_FALSE(m.help.empty());
+    EXPECT_TRUE(m.help.ends_with('.')) << m.name;
+    EXPECT_EQ(m.help.find_first_of("|\n"), std::string::npos) << m.name;
     for (const Sample& s : m.read(one_guest())) EXPECT_EQ(s.labels.size(), m.labels.size());
   }
 }
@@ -84,8 +90,36 @@ TEST(MetricTable, BecomesPrometheusText) {
            R"(faultline_sync_seconds_bucket{guest="a\"b\n",le="+Inf"} 3)",
            "faultline_session_lost_vmms_total 2",
            "faultline_uptime_seconds 1.5",
+           R"(faultline_shard_beat_age_seconds{shard="0",cpu="5"} 0.25)",
+           (R"(faultline_guest_info{guest="a\"b\n",policy="merge",mode="exitless",)"
+            R"(event_shard="0",command_shard="0"} 1)"),
        }) {
     EXPECT_NE(text.find(std::string(line) + "\n"), std::string::npos) << line << "\n" << text;
+  }
+}
+
+TEST(MetricTable, AgeOfABeatIsNeverNegative) {
+  Moment m = one_guest();
+  const auto age = [&] {
+    for (const Metric& metric : metric_table()) {
+      if (metric.name == "faultline_shard_beat_age_seconds") return metric.read(m).at(0).value;
+    }
+    return -1.0;
+  };
+  m.engine.shards[0].counters.beat = static_cast<std::uint64_t>(m.now) + 1;
+  EXPECT_EQ(age(), 0);
+  m.engine.shards[0].counters.beat = 0;
+  EXPECT_EQ(age(), 1.5) << "it has not begun since the service started";
+}
+
+TEST(MetricTable, IsThePageAboutIt) {
+  const char* root = std::getenv("FAULTLINE_SOURCE_ROOT");
+  std::ifstream in(std::string(root == nullptr ? "." : root) + "/doc/metrics.md");
+  const std::string page{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_NE(page.find(metrics_markdown()), std::string::npos)
+      << "it is what `faultlined --print-metrics` says";
+  for (const Metric& m : metric_table()) {
+    EXPECT_NE(metrics_markdown().find("| `" + m.name + "` |"), std::string::npos) << m.name;
   }
 }
 

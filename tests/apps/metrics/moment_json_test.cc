@@ -5,49 +5,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "apps/metrics/fields.h"
+#include "tests/apps/metrics/full_moment.h"
 
 namespace faultline::metrics {
 namespace {
 
-template <class T, std::size_t N>
-void fill(T& counters, const std::array<Field<T>, N>& fields, std::uint64_t& next) {
-  for (const Field<T>& f : fields) counters.*f.at = next++;
-}
-
-/// Every counter another value.
 Moment full_moment() {
-  std::uint64_t next = 1000;
-  Moment m;
-  m.node = 3;
-  m.backend = session::Backend::kIommufd;
-  m.now = 77;
-  m.uptime_ns = 66;
-  fill(m.sessions, kSessionFields, next);
-  m.engine.shards.push_back({.cpu = 5, .shared = true, .counters = {}});
-  fill(m.engine.shards[0].counters, kShardFields, next);
-  engine::GuestSnapshot& g = m.engine.guests.emplace_back();
-  g.name = "vm \"a\"\n";
-  g.policy = engine::PolicyKind::kBatchUntilSync;
-  g.mode = engine::RegisterMode::kTrapped;
-  g.event_shard = 1;
-  g.command_shard = 2;
-  g.paused = true;
-  g.evtq_depth = 9;
-  g.evtq_size = 64;
-  g.interrupts = next++;
-  g.interrupts_unheard = next++;
-  fill(g.events, kEventGuestFields, next);
-  fill(g.commands, kCommandFields, next);
-  fill(g.merge, kMergeFields, next);
-  fill(g.event_stages, kEventStageFields, next);
-  fill(g.command_stages, kCommandStageFields, next);
-  for (const std::uint64_t v : {3U, 3U, 900U, 123'456U}) g.sync_ns.record(v);
-  engine::DeviceSnapshot& d = g.devices.emplace_back();
-  d.name = "0000:01:00.0";
-  d.vsid = StreamId{17};
-  fill(d.events, kEventDeviceFields, next);
-  return m;
+  return metrics::full_moment("vm \"a\"\n");
 }
 
 TEST(MomentJson, GoesThereAndBackWithEveryCounter) {
@@ -90,6 +54,16 @@ TEST(MomentJson, RefusesWhatItDidNotMake) {
   EXPECT_TRUE(refused(with("/guests/0/sync_ns/buckets/0/0", Histogram::kBuckets)));
   EXPECT_TRUE(refused(with("/guests/0/policy", 1)));
   EXPECT_TRUE(refused(with("/guests", "none")));
+  for (const char* list :
+       {"/guests", "/shards", "/guests/0/devices", "/guests/0/sync_ns/buckets"}) {
+    EXPECT_TRUE(refused(with(list, nullptr))) << list;
+    EXPECT_TRUE(refused(with(list, nlohmann::json::object()))) << list;
+  }
+  EXPECT_TRUE(refused(with("/guests/0/sync_ns/buckets/0", {1, 2, 3})));
+  const auto error = moment_from_json(
+      with("/backend", "a\nb\xff").dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  ASSERT_FALSE(error);
+  EXPECT_EQ(error.error().message().find('\n'), std::string::npos) << error.error().message();
   for (const char* text : {"", "[]", "{}", "{\"version\":1", "null"}) {
     EXPECT_FALSE(moment_from_json(text)) << text;
   }
