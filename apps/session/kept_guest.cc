@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <limits>
 #include <optional>
 
 namespace faultline::session {
@@ -98,6 +99,8 @@ std::vector<std::pair<std::string, int>> named_fds(const GuestParts& parts) {
   add("gerror", parts.gerror);
   add("sync", parts.sync);
   add("doorbell", parts.doorbell);
+  add("arm", parts.arm);
+  add("armed", parts.armed);
   add("journal", parts.journal);
   return out;
 }
@@ -178,6 +181,8 @@ Result<Restored> restore_guest(const std::string& record, std::map<std::string, 
   parts.gerror = read.optional("gerror");
   parts.sync = read.optional("sync");
   parts.doorbell = read.optional("doorbell");
+  parts.arm = read.optional("arm");
+  parts.armed = read.optional("armed");
   parts.journal = read.fd("journal");
   out.state.token = read.text(j, "token");
   out.state.uid = static_cast<unsigned>(read.number(j, "uid"));
@@ -198,8 +203,10 @@ std::map<std::string, Generations> by_guest(std::vector<KeptFd> kept) {
       continue;
     }
     const auto number = to_number(k.name.substr(generation + 1, part - generation - 1));
-    if (!number) continue;
+    // The next generation has to have a number, too.
+    if (!number || *number == std::numeric_limits<unsigned>::max()) continue;
     const std::string guest = k.name.substr(name + 1, generation - name - 1);
+    if (!name_ok(guest)) continue;
     out[guest][*number][k.name.substr(part + 1)] = std::move(fd);
   }
   return out;

@@ -68,7 +68,8 @@ OwnedRequest::~OwnedRequest() {
   }
   for (const int fd : request_.backend_fds) close_one(fd);
   for (const int fd : {request_.evtq_eventfd, request_.gerror_eventfd, request_.sync_eventfd,
-                       request_.doorbell_eventfd, request_.journal}) {
+                       request_.doorbell_eventfd, request_.arm_eventfd, request_.armed_eventfd,
+                       request_.journal}) {
     close_one(fd);
   }
   for (const engine::MsiRoute& route : request_.routes) close_one(route.eventfd);
@@ -94,7 +95,9 @@ Result<void> check_descriptors(const GuestRequest& request, std::size_t device_f
       {"the event queue's eventfd", request.evtq_eventfd},
       {"GERROR's eventfd", request.gerror_eventfd},
       {"CMD_SYNC's eventfd", request.sync_eventfd},
-      {"the doorbell", request.doorbell_eventfd}};
+      {"the doorbell", request.doorbell_eventfd},
+      {"the eventfd to arm", request.arm_eventfd},
+      {"the eventfd that says armed", request.armed_eventfd}};
   for (const auto& [what, fd] : eventfds) {
     if (auto ok = check_eventfd(request.name, what, fd); !ok) return ok;
   }

@@ -129,7 +129,8 @@ class StrictHost final : public session::GuestHost {
       for (const int fd : request.backend_fds) fds.emplace_back(fd);
       for (const auto& route : request.routes) fds.emplace_back(route.eventfd);
       for (const int fd : {request.evtq_eventfd, request.gerror_eventfd, request.sync_eventfd,
-                           request.doorbell_eventfd, request.journal}) {
+                           request.doorbell_eventfd, request.arm_eventfd,
+                           request.armed_eventfd, request.journal}) {
         fds.emplace_back(fd);
       }
     }
@@ -182,9 +183,14 @@ class StrictHost final : public session::GuestHost {
     }
     hold(r.backend_fds.size() == 1, "descriptors of the backend");
     hold_open(r.backend_fds[0]);
-    for (const int fd : {r.evtq_eventfd, r.gerror_eventfd, r.sync_eventfd, r.doorbell_eventfd}) {
+    for (const int fd : {r.evtq_eventfd, r.gerror_eventfd, r.sync_eventfd, r.doorbell_eventfd,
+                         r.arm_eventfd, r.armed_eventfd}) {
       if (fd >= 0) hold((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, "an eventfd that may block");
     }
+    hold((r.arm_eventfd >= 0) == (r.armed_eventfd >= 0), "half of what arming takes");
+    hold(r.arm_eventfd < 0 ||
+             (r.doorbell_eventfd >= 0 && r.mode == engine::RegisterMode::kExitless),
+         "arming that nothing could come of");
     for (const engine::MsiRoute& route : r.routes) hold_open(route.eventfd);
   }
 
