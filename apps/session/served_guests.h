@@ -31,7 +31,7 @@ namespace faultline::session {
 /// GuestHost over an engine of one kind of kernel.
 ///
 /// KernelGuest  one guest's devices and memory on that kernel:
-///                kBackend, kDeviceFds, kBackendFds
+///                kBackend; kDeviceFds, kBackendFds: arrays of FileKind
 ///                Sources, SinkType
 ///                open(GuestRequest&, Journal*) → Result<unique_ptr>: takes what it keeps out of
 ///                  the request; the journal of an earlier life, if there was one
@@ -61,7 +61,7 @@ class ServedGuests final : public GuestHost {
   [[nodiscard]] Backend backend() const noexcept override { return KernelGuest::kBackend; }
 
   [[nodiscard]] FdCounts fd_counts() const noexcept override {
-    return {KernelGuest::kDeviceFds, KernelGuest::kBackendFds};
+    return {KernelGuest::kDeviceFds.size(), KernelGuest::kBackendFds.size()};
   }
 
   Result<int> add(GuestRequest request) override {
