@@ -66,8 +66,9 @@ class Reader {
 
 std::optional<unsigned> to_number(const std::string& text) {
   unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  const std::errc error = std::from_chars(text.data(), text.data() + text.size(), value).ec;
+  // Only as kept_name() writes it: two spellings of one generation would be mixed.
+  if (error != std::errc() || fmt::format("{}", value) != text) return std::nullopt;
   return value;
 }
 

@@ -69,7 +69,6 @@ constexpr Template kTemplates[] = {
          "routes":[{"address":134217728,"data":3,"eventfd":1}]})",
      {1, 1, -1}},
     {R"({"method":"interrupts","guest":"g","gerror":0,"sync":1})", {1, 1, -1}},
-    {R"({"method":"interrupts","guest":"g","doorbell":0,"arm":1,"armed":2})", {1, 1, 1}},
     {R"({"method":"start","guest":"g"})", {-1, -1, -1}},
     {R"({"method":"pause","guest":"g"})", {-1, -1, -1}},
     {R"({"method":"resume","guest":"g"})", {-1, -1, -1}},
@@ -88,6 +87,7 @@ constexpr Template kTemplates[] = {
     {R"({"method":"status"})", {-1, -1, -1}},
     {R"({"method":"drain"})", {-1, -1, -1}},
     {R"({"method":"goodbye"})", {-1, -1, -1}},
+    {R"({"method":"interrupts","guest":"g","doorbell":0,"arm":1,"armed":2})", {1, 1, 1}},
 };
 constexpr const char* kFields[] = {
     "guest", "name",   "gpa",   "bytes",  "offset",   "memfd",     "fds",      "vsid",
