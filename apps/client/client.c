@@ -9,6 +9,7 @@
 
 #include "apps/client/connection.h"
 #include "apps/client/faultline_client.h"
+#include "apps/client/notes.h"
 #include "apps/client/requests.h"
 #include "apps/client/wire.h"
 
@@ -79,42 +80,76 @@ int faultline_attach(faultline_client* client, const struct faultline_guest* gue
 
 /// A method whose only field is its guest.
 static int ask_of(faultline_client* client, const char* method, const char* name) {
-  return fl_call(client, fl_guest_request(method, name), NULL, 0, NULL, NULL);
-}
-
-static void note_paused(faultline_client* client, const char* name, int paused) {
-  for (struct fl_kept_guest* g = client->guests; g != NULL; g = g->next) {
-    if (strcmp(g->guest.name, name) == 0) g->paused = paused;
-  }
+  return fl_call_and_note(client, fl_guest_request(method, name), NULL);
 }
 
 int faultline_detach(faultline_client* client, const char* name) {
-  const int rc = ask_of(client, "guest.remove", name);
-  if (rc != 0) return rc;
-  for (struct fl_kept_guest** at = &client->guests; *at != NULL; at = &(*at)->next) {
-    if (strcmp((*at)->guest.name, name) != 0) continue;
-    struct fl_kept_guest* gone = *at;
-    *at = gone->next;
-    fl_let_go(gone);
-    break;
-  }
-  return 0;
+  return ask_of(client, "guest.remove", name);
 }
 
 int faultline_pause(faultline_client* client, const char* name) {
-  const int rc = ask_of(client, "pause", name);
-  if (rc == 0) note_paused(client, name, 1);
-  return rc;
+  return ask_of(client, "pause", name);
 }
 
 int faultline_resume(faultline_client* client, const char* name) {
-  const int rc = ask_of(client, "resume", name);
-  if (rc == 0) note_paused(client, name, 0);
-  return rc;
+  return ask_of(client, "resume", name);
 }
 
 int faultline_reset(faultline_client* client, const char* name) {
   return ask_of(client, "reset", name);
+}
+
+static int not_attached(faultline_client* client, const char* name) {
+  snprintf(client->error, sizeof client->error, "no guest %s is attached", name);
+  return -ENOENT;
+}
+
+int faultline_memory_add(faultline_client* client, const char* name,
+                         const struct faultline_memory* part) {
+  struct fl_kept_guest* kept = fl_kept(client, name);
+  if (kept == NULL) return not_attached(client, name);
+  // Before the service has it: what it serves is never more than what is attached again.
+  int rc = fl_keep_memory(kept, part);
+  if (rc != 0) return fl_failed(client, -rc, "a part of memory cannot be kept");
+  int journal = -1;
+  rc = fl_add_memory(client, name, part, &journal);
+  if (rc != 0) fl_drop_last_memory(kept);
+  fl_keep_journal(kept, journal);
+  return rc;
+}
+
+int faultline_memory_remove(faultline_client* client, const char* name, uint64_t gpa,
+                            uint64_t bytes) {
+  cJSON* request = fl_guest_request("memory.remove", name);
+  fl_add_number(request, "gpa", gpa);
+  fl_add_number(request, "bytes", bytes);
+  return fl_call_and_note(client, request, NULL);
+}
+
+int faultline_device_add(faultline_client* client, const char* name,
+                         const struct faultline_device* device) {
+  struct fl_kept_guest* kept = fl_kept(client, name);
+  if (kept == NULL) return not_attached(client, name);
+  int rc = fl_keep_device(kept, device);
+  if (rc != 0) return fl_failed(client, -rc, "a device cannot be kept");
+  int journal = -1;
+  rc = fl_add_device(client, name, device, &journal);
+  if (rc != 0) fl_drop_last_device(kept);
+  fl_keep_journal(kept, journal);
+  return rc;
+}
+
+int faultline_device_remove(faultline_client* client, const char* name, const char* device) {
+  cJSON* request = fl_guest_request("device.remove", name);
+  cJSON_AddStringToObject(request, "name", device);
+  return fl_call_and_note(client, request, NULL);
+}
+
+int faultline_set_budget(faultline_client* client, const char* name,
+                         const struct faultline_budget* budget) {
+  cJSON* request = fl_guest_request("budget", name);
+  fl_add_budget(request, budget);
+  return fl_call_and_note(client, request, NULL);
 }
 
 int faultline_get_state(faultline_client* client, const char* name, char** state) {
@@ -138,7 +173,7 @@ int faultline_set_state(faultline_client* client, const char* name, const char* 
 /// Send a request and give its result as text.
 static int call_for_text(faultline_client* client, cJSON* request, char** text) {
   cJSON* result = NULL;
-  const int rc = fl_call(client, request, NULL, 0, &result, NULL);
+  const int rc = fl_call_and_note(client, request, &result);
   if (rc != 0 || text == NULL) {
     cJSON_Delete(result);
     return rc;
@@ -159,6 +194,8 @@ int faultline_call(faultline_client* client, const char* method, const char* fie
     cJSON_Delete(request);
     return fl_failed(client, EINVAL, "the fields are no JSON object");
   }
+  cJSON_DeleteItemFromObjectCaseSensitive(request, "id");
+  cJSON_DeleteItemFromObjectCaseSensitive(request, "method");
   cJSON_AddStringToObject(request, "method", method);
   return call_for_text(client, request, result);
 }

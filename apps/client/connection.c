@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/client/result_file.h"
 #include "apps/client/wire.h"
 
 int fl_failed(struct faultline_client* client, int code, const char* what) {
@@ -25,17 +26,30 @@ void fl_hang_up(struct faultline_client* client) {
   client->socket = client->beat = -1;
 }
 
+/// An answer with what came beside it.
+struct reply {
+  struct fl_answer answer;
+  int fds[FL_WIRE_ANSWER_FDS];
+  size_t n_fds;
+};
+
+static void close_fds(struct reply* reply) {
+  while (reply->n_fds > 0) close_fd(reply->fds[--reply->n_fds]);
+}
+
+static void free_reply(struct reply* reply) {
+  close_fds(reply);
+  fl_answer_free(&reply->answer);
+}
+
 /// Receive until the answer to `id` comes; earlier ones were given up by a call that timed out.
-static int wait_for_answer(struct faultline_client* client, uint64_t id, struct fl_answer* answer,
-                           int* fd) {
+static int wait_for_answer(struct faultline_client* client, uint64_t id, struct reply* reply) {
   for (;;) {
-    int fds[FL_WIRE_ANSWER_FDS];
-    size_t n_fds = 0;
-    const long got = fl_wire_receive(client->socket, client->text, fds, &n_fds, client->timeout_ms);
-    while (n_fds > 1) close(fds[--n_fds]);  // no answer has more
-    *fd = n_fds == 1 ? fds[0] : -1;
+    const long got = fl_wire_receive(client->socket, client->text, reply->fds, &reply->n_fds,
+                                     client->timeout_ms);
     if (got == -ETIMEDOUT) return fl_failed(client, ETIMEDOUT, "the service does not answer");
     if (got == 0 || got == -ECONNRESET || got == -EPIPE) {
+      close_fds(reply);
       fl_hang_up(client);
       return fl_failed(client, ECONNRESET, "the service is gone");
     }
@@ -43,22 +57,39 @@ static int wait_for_answer(struct faultline_client* client, uint64_t id, struct 
       fl_hang_up(client);
       return fl_failed(client, (int)-got, "the service's answer");
     }
-    if (fl_answer_parse(client->text, (size_t)got, answer) != 0) {
+    if (fl_answer_parse(client->text, (size_t)got, &reply->answer) != 0) {
+      close_fds(reply);
       fl_hang_up(client);
-      close_fd(*fd);
       return fl_failed(client, EPROTO, "the service's answer is none");
     }
-    if (answer->id == id) return 0;
-    close_fd(*fd);
+    if (reply->answer.id == id) return 0;
     // About the connection as a whole: nothing else will come.
-    if (answer->id == FL_NO_REQUEST) {
-      snprintf(client->error, sizeof client->error, "%s", answer->error);
-      fl_answer_free(answer);
+    if (reply->answer.id == FL_NO_REQUEST) {
+      snprintf(client->error, sizeof client->error, "%s", reply->answer.error);
+      free_reply(reply);
       fl_hang_up(client);
       return -EREMOTEIO;
     }
-    fl_answer_free(answer);
+    free_reply(reply);
   }
+}
+
+/// The result of an answer: in it, or in a file beside it, which is then closed.
+static int take_result(struct faultline_client* client, struct reply* reply, cJSON** result) {
+  const cJSON* index = cJSON_GetObjectItemCaseSensitive(reply->answer.body, "result_file");
+  if (index == NULL) {
+    *result = cJSON_DetachItemFromObjectCaseSensitive(reply->answer.body, "result");
+    return 0;
+  }
+  const double at = cJSON_IsNumber(index) ? index->valuedouble : -1;
+  if (!(at >= 0 && at < (double)reply->n_fds) || at != (double)(size_t)at) {
+    return fl_failed(client, EPROTO, "a result as a file that did not come");
+  }
+  int* file = &reply->fds[(size_t)at];
+  const int rc = fl_read_result_file(*file, result);
+  close_fd(*file);
+  *file = -1;
+  return rc == 0 ? 0 : fl_failed(client, -rc, "a result as a file");
 }
 
 int fl_call(struct faultline_client* client, cJSON* request, const int* fds, size_t n_fds,
@@ -82,21 +113,26 @@ int fl_call(struct faultline_client* client, cJSON* request, const int* fds, siz
     return fl_failed(client, ECONNRESET, "the service is gone");
   }
   if (sent != 0) return fl_failed(client, -sent, "a request cannot be sent");
-  struct fl_answer answer;
-  int came = -1;
-  const int rc = wait_for_answer(client, id, &answer, &came);
+  struct reply reply;
+  memset(&reply, 0, sizeof reply);
+  int rc = wait_for_answer(client, id, &reply);
   if (rc != 0) return rc;
-  if (!answer.ok || fd == NULL) {
-    close_fd(came);
-    came = -1;
+  if (!reply.answer.ok) {
+    snprintf(client->error, sizeof client->error, "%s", reply.answer.error);
+    rc = -EREMOTEIO;
+  } else {
+    cJSON* told = NULL;
+    rc = take_result(client, &reply, &told);
+    if (rc == 0 && fd != NULL && reply.n_fds > 0) {
+      *fd = reply.fds[0];
+      reply.fds[0] = -1;
+    }
+    if (rc == 0 && result != NULL) {
+      *result = told;
+    } else {
+      cJSON_Delete(told);
+    }
   }
-  if (fd != NULL) *fd = came;
-  if (!answer.ok) {
-    snprintf(client->error, sizeof client->error, "%s", answer.error);
-    fl_answer_free(&answer);
-    return -EREMOTEIO;
-  }
-  if (result != NULL) *result = cJSON_DetachItemFromObjectCaseSensitive(answer.body, "result");
-  fl_answer_free(&answer);
-  return 0;
+  free_reply(&reply);
+  return rc;
 }

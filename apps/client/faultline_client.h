@@ -40,6 +40,22 @@ struct faultline_device {
   size_t n_fds;
 };
 
+// An MSI to an address that is no memory of the guest (an ITS, say), and the eventfd it signals.
+struct faultline_route {
+  uint64_t address;
+  uint32_t data;
+  int eventfd;
+};
+
+// How much of a polling core's round a guest may have beside others; each 0: as much as the
+// operator gives every guest, which is also the most.
+struct faultline_budget {
+  uint32_t commands;
+  uint32_t records;
+  uint32_t submissions;
+  uint32_t weight;
+};
+
 struct faultline_guest {
   const char* name;
   const struct faultline_memory* memory;
@@ -52,10 +68,15 @@ struct faultline_guest {
   size_t n_devices;
   const int* backend_fds;  // soft: the kernel's socket; iommufd: /dev/iommu; vfio: none
   size_t n_backend_fds;
-  int evtq_eventfd;  // each of these -1: none
+  int evtq_eventfd;  // each of these six -1: none
   int gerror_eventfd;
   int sync_eventfd;
   int doorbell_eventfd;
+  int arm_eventfd;    // both or none, and with a doorbell: doc/session.md, "interrupts"
+  int armed_eventfd;  // says what a VMM does that passes them
+  const struct faultline_route* routes;
+  size_t n_routes;
+  struct faultline_budget budget;
 };
 
 // Connect and greet.
@@ -77,6 +98,18 @@ void faultline_set_timeout(faultline_client* client, int ms);
 int faultline_attach(faultline_client* client, const struct faultline_guest* guest);
 int faultline_detach(faultline_client* client, const char* name);
 
+// Change what an attached guest consists of, while it is served: all or nothing. What is passed
+// stays the caller's. A part is removed as it was added.
+int faultline_memory_add(faultline_client* client, const char* name,
+                         const struct faultline_memory* part);
+int faultline_memory_remove(faultline_client* client, const char* name, uint64_t gpa,
+                            uint64_t bytes);
+int faultline_device_add(faultline_client* client, const char* name,
+                         const struct faultline_device* device);
+int faultline_device_remove(faultline_client* client, const char* name, const char* device);
+int faultline_set_budget(faultline_client* client, const char* name,
+                         const struct faultline_budget* budget);
+
 // Nothing is polled for a paused guest; what comes meanwhile stays where it is.
 int faultline_pause(faultline_client* client, const char* name);
 int faultline_resume(faultline_client* client, const char* name);
@@ -92,7 +125,8 @@ int faultline_set_state(faultline_client* client, const char* name, const char* 
 int faultline_query(faultline_client* client, const char* name, char** json);
 
 // Any other method of doc/session.md without descriptors: `fields` is a JSON object with all but
-// method and id, or NULL. result is to be freed with free(); NULL: it does not matter.
+// method and id, or NULL. result is to be freed with free(); NULL: it does not matter. What such a
+// call changes of an attached guest is known to faultline_reconnect(), too.
 int faultline_call(faultline_client* client, const char* method, const char* fields, char** result);
 
 // When the slowest polling core was last seen alive: ns of CLOCK_MONOTONIC. A VMM that sees it
@@ -103,8 +137,9 @@ int faultline_heartbeat(faultline_client* client, uint64_t* ns);
 // fails. cost: one poll(2)
 int faultline_lost(faultline_client* client);
 
-// Connect again and attach every guest again, where it stood. While there is no service yet it
-// fails, and may be called again.
+// Connect again and attach every guest again, where it stood, as it was changed since. While a
+// service has not yet seen the old connection's end it waits, at most the timeout. While there is
+// no service yet it fails, and may be called again.
 int faultline_reconnect(faultline_client* client);
 
 #ifdef __cplusplus

@@ -4,18 +4,24 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { kVersion = 1 };
+enum { kVersion = 1, kMostRoutes = 16, kRetryMs = 10 };
 
-/// A whole number as such: a double may be printed with an exponent.
-static void add_number(cJSON* to, const char* name, uint64_t value) {
+void fl_add_number(cJSON* to, const char* name, uint64_t value) {
   char text[24];
   snprintf(text, sizeof text, "%" PRIu64, value);
   cJSON_AddRawToObject(to, name, text);
+}
+
+void fl_add_budget(cJSON* to, const struct faultline_budget* budget) {
+  if (budget->commands != 0) fl_add_number(to, "commands", budget->commands);
+  if (budget->records != 0) fl_add_number(to, "records", budget->records);
+  if (budget->submissions != 0) fl_add_number(to, "submissions", budget->submissions);
+  if (budget->weight != 0) fl_add_number(to, "weight", budget->weight);
 }
 
 /// The indices first … first + n - 1.
@@ -63,7 +69,7 @@ static int add_guest(struct faultline_client* client, struct fl_kept_guest* kept
   }
   cJSON* request = fl_request("guest.add");
   cJSON_AddStringToObject(request, "name", g->name);
-  add_number(request, "registers", g->registers);
+  fl_add_number(request, "registers", g->registers);
   cJSON_AddStringToObject(request, "mode", g->trapped ? "trapped" : "exitless");
   if (g->n_vcpus > 0) {
     cJSON* vcpus = cJSON_AddArrayToObject(request, "vcpus");
@@ -71,10 +77,14 @@ static int add_guest(struct faultline_client* client, struct fl_kept_guest* kept
       cJSON_AddItemToArray(vcpus, cJSON_CreateNumber(g->vcpus[i]));
     }
   }
+  const struct faultline_budget* b = &g->budget;
+  if ((b->commands | b->records | b->submissions | b->weight) != 0) {
+    fl_add_budget(cJSON_AddObjectToObject(request, "budget"), b);
+  }
   if (g->n_backend_fds > 0) add_indices(request, "backend_fds", 0, g->n_backend_fds);
   for (; n_fds < g->n_backend_fds; ++n_fds) fds[n_fds] = g->backend_fds[n_fds];
   if (kept->journal >= 0) {
-    add_number(request, "journal", n_fds);
+    fl_add_number(request, "journal", n_fds);
     fds[n_fds++] = kept->journal;
   }
   cJSON* result = NULL;
@@ -87,50 +97,53 @@ static int add_guest(struct faultline_client* client, struct fl_kept_guest* kept
   return kept->token != NULL ? 0 : fl_failed(client, ENOMEM, "a guest");
 }
 
-static int add_memory(struct faultline_client* client, const char* guest,
-                      const struct faultline_memory* part) {
+int fl_add_memory(struct faultline_client* client, const char* guest,
+                  const struct faultline_memory* part, int* journal) {
   cJSON* request = fl_guest_request("memory.add", guest);
-  add_number(request, "gpa", part->gpa);
-  add_number(request, "bytes", part->bytes);
-  add_number(request, "offset", part->offset);
-  add_number(request, "memfd", 0);
-  return fl_call(client, request, &part->memfd, 1, NULL, NULL);
+  fl_add_number(request, "gpa", part->gpa);
+  fl_add_number(request, "bytes", part->bytes);
+  fl_add_number(request, "offset", part->offset);
+  fl_add_number(request, "memfd", 0);
+  return fl_call(client, request, &part->memfd, 1, NULL, journal);
 }
 
-static int add_device(struct faultline_client* client, const char* guest,
-                      const struct faultline_device* device) {
+int fl_add_device(struct faultline_client* client, const char* guest,
+                  const struct faultline_device* device, int* journal) {
   cJSON* request = fl_guest_request("device.add", guest);
   cJSON_AddStringToObject(request, "name", device->name);
-  add_number(request, "vsid", device->vsid);
-  add_number(request, "host_sid", device->host_sid);
+  fl_add_number(request, "vsid", device->vsid);
+  fl_add_number(request, "host_sid", device->host_sid);
   add_indices(request, "fds", 0, device->n_fds);
-  return fl_call(client, request, device->fds, device->n_fds, NULL, NULL);
+  return fl_call(client, request, device->fds, device->n_fds, NULL, journal);
 }
 
 static int set_interrupts(struct faultline_client* client, const struct faultline_guest* g) {
   const struct {
     const char* name;
     int fd;
-  } all[] = {{"evtq", g->evtq_eventfd},
-             {"gerror", g->gerror_eventfd},
-             {"sync", g->sync_eventfd},
-             {"doorbell", g->doorbell_eventfd}};
-  int fds[4];
+  } all[] = {{"evtq", g->evtq_eventfd}, {"gerror", g->gerror_eventfd},
+             {"sync", g->sync_eventfd}, {"doorbell", g->doorbell_eventfd},
+             {"arm", g->arm_eventfd},   {"armed", g->armed_eventfd}};
+  enum { kAll = sizeof all / sizeof *all };
+  int fds[kAll + kMostRoutes];
   size_t n = 0;
+  if (g->n_routes > kMostRoutes) return fl_failed(client, E2BIG, "the guest's routes");
   cJSON* request = fl_guest_request("interrupts", g->name);
-  for (size_t i = 0; i < 4; ++i) {
+  for (size_t i = 0; i < kAll; ++i) {
     if (all[i].fd < 0) continue;
-    add_number(request, all[i].name, n);
+    fl_add_number(request, all[i].name, n);
     fds[n++] = all[i].fd;
   }
+  cJSON* routes = g->n_routes > 0 ? cJSON_AddArrayToObject(request, "routes") : NULL;
+  for (size_t i = 0; i < g->n_routes; ++i) {
+    cJSON* route = cJSON_CreateObject();
+    fl_add_number(route, "address", g->routes[i].address);
+    fl_add_number(route, "data", g->routes[i].data);
+    fl_add_number(route, "eventfd", n);
+    fds[n++] = g->routes[i].eventfd;
+    cJSON_AddItemToArray(routes, route);
+  }
   return fl_call(client, request, fds, n, NULL, NULL);
-}
-
-/// The journal of an answer takes the place of an earlier one.
-static void note_journal(struct fl_kept_guest* kept, int journal) {
-  if (journal < 0) return;
-  if (kept->journal >= 0) close(kept->journal);
-  kept->journal = journal;
 }
 
 int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept) {
@@ -138,16 +151,16 @@ int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept) 
   int rc = add_guest(client, kept);
   if (rc != 0) return rc;
   for (size_t i = 0; rc == 0 && i < g->n_memory; ++i) {
-    rc = add_memory(client, g->name, &g->memory[i]);
+    rc = fl_add_memory(client, g->name, &g->memory[i], NULL);
   }
   for (size_t i = 0; rc == 0 && i < g->n_devices; ++i) {
-    rc = add_device(client, g->name, &g->devices[i]);
+    rc = fl_add_device(client, g->name, &g->devices[i], NULL);
   }
   if (rc == 0) rc = set_interrupts(client, g);
   int journal = -1;
   if (rc == 0) rc = fl_call(client, fl_guest_request("start", g->name), NULL, 0, NULL, &journal);
   if (rc == 0) {
-    note_journal(kept, journal);
+    fl_keep_journal(kept, journal);
     return 0;
   }
   char why[sizeof client->error];
@@ -157,15 +170,28 @@ int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept) 
   return rc;
 }
 
-int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept) {
-  cJSON* request = fl_guest_request("guest.attach", kept->guest.name);
-  cJSON_AddStringToObject(request, "token", kept->token);
-  int journal = -1;
-  const int rc = fl_call(client, request, NULL, 0, NULL, &journal);
-  if (rc == 0) {
-    note_journal(kept, journal);
-    return 0;
+/// How the answer to a guest.attach ends while the service believes that the old connection lives.
+static int is_another_sessions(const char* error) {
+  static const char kEnd[] = " is another session's";
+  const size_t n = strlen(error);
+  return n >= sizeof kEnd - 1 && strcmp(error + n - (sizeof kEnd - 1), kEnd) == 0;
+}
+
+static int attach_again(struct faultline_client* client, struct fl_kept_guest* kept) {
+  for (int waited_ms = 0;; waited_ms += kRetryMs) {
+    cJSON* request = fl_guest_request("guest.attach", kept->guest.name);
+    cJSON_AddStringToObject(request, "token", kept->token);
+    int journal = -1;
+    const int rc = fl_call(client, request, NULL, 0, NULL, &journal);
+    if (rc == 0) fl_keep_journal(kept, journal);
+    const int soon = rc == -EREMOTEIO && client->socket >= 0 && is_another_sessions(client->error);
+    if (!soon || (client->timeout_ms >= 0 && waited_ms >= client->timeout_ms)) return rc;
+    poll(NULL, 0, kRetryMs);
   }
+}
+
+int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept) {
+  const int rc = attach_again(client, kept);
   // The service's supervisor kept nothing of it: the journal says where it stood.
   if (rc != -EREMOTEIO || strncmp(client->error, "no guest", 8) != 0) return rc;
   const int started = fl_start_guest(client, kept);

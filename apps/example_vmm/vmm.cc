@@ -68,6 +68,7 @@ Result<void> attach(Connection& service, const HostGuest& host, const Machine& m
   guest.evtq_eventfd = host.evtq_eventfd;
   guest.gerror_eventfd = host.gerror_eventfd;
   guest.sync_eventfd = guest.doorbell_eventfd = -1;
+  guest.arm_eventfd = guest.armed_eventfd = -1;
   return service.attach(guest);
 }
 static_assert(sizeof(DeviceFds) == 3 * sizeof(int), "container, group, device");

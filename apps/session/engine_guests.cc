@@ -22,6 +22,8 @@ engine::GuestSpec spec_of(const GuestRequest& request, const EngineGuestsOptions
   spec.gerror_eventfd = request.gerror_eventfd;
   spec.sync_eventfd = request.sync_eventfd;
   spec.doorbell_eventfd = request.doorbell_eventfd;
+  spec.arm_eventfd = request.arm_eventfd;
+  spec.armed_eventfd = request.armed_eventfd;
   spec.routes = request.routes;
   spec.register_poll_ns = options.register_poll_ns;
   spec.vcpus = request.vcpus;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <array>
 #include <cerrno>
 
 #include "apps/session/engine_guests_backends.h"
@@ -16,8 +17,8 @@ class RealIommufdGuest {
   using Sources = IommufdGuest<LinuxSys>::Sources;
   using SinkType = IommufdGuest<LinuxSys>::SinkType;
   static constexpr Backend kBackend = Backend::kIommufd;
-  static constexpr std::size_t kDeviceFds = 1;
-  static constexpr std::size_t kBackendFds = 1;
+  static constexpr std::array kDeviceFds = {FileKind::kCharacterDevice};
+  static constexpr std::array kBackendFds = {FileKind::kCharacterDevice};
 
   static Result<std::unique_ptr<RealIommufdGuest>> open(GuestRequest& request,
                                                         engine::Journal& journal) {

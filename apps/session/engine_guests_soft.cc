@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <array>
+
 #include "apps/session/engine_guests_backends.h"
 #include "apps/session/served_guests.h"
 #include "apps/session/vfio_guest.h"
@@ -14,8 +16,9 @@ class SoftGuest {
   using Sources = VfioGuest<Sys>::Sources;
   using SinkType = VfioGuest<Sys>::SinkType;
   static constexpr Backend kBackend = Backend::kSoft;
-  static constexpr std::size_t kDeviceFds = 3;
-  static constexpr std::size_t kBackendFds = 1;
+  static constexpr std::array kDeviceFds = {FileKind::kSocket, FileKind::kSocket,
+                                            FileKind::kSocket};
+  static constexpr std::array kBackendFds = {FileKind::kSocket};
 
   static Result<std::unique_ptr<SoftGuest>> open(GuestRequest& request,
                                                  engine::Journal& /*journal*/) {

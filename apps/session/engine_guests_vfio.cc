@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <array>
+
 #include "apps/session/engine_guests_backends.h"
 #include "apps/session/served_guests.h"
 #include "apps/session/vfio_guest.h"
@@ -14,8 +16,9 @@ class RealVfioGuest {
   using Sources = VfioGuest<LinuxSys>::Sources;
   using SinkType = VfioGuest<LinuxSys>::SinkType;
   static constexpr Backend kBackend = Backend::kVfio;
-  static constexpr std::size_t kDeviceFds = 3;
-  static constexpr std::size_t kBackendFds = 0;
+  static constexpr std::array kDeviceFds = {FileKind::kCharacterDevice, FileKind::kCharacterDevice,
+                                            FileKind::kVfioDevice};
+  static constexpr std::array<FileKind, 0> kBackendFds = {};
 
   static Result<std::unique_ptr<RealVfioGuest>> open(GuestRequest& request,
                                                      engine::Journal& /*journal*/) {

@@ -47,6 +47,8 @@ struct GuestRequest {
   int gerror_eventfd = -1;
   int sync_eventfd = -1;
   int doorbell_eventfd = -1;
+  int arm_eventfd = -1;  ///< both or none (engine/doorbell.h)
+  int armed_eventfd = -1;
   std::vector<engine::MsiRoute> routes;  ///< MSIs to what is no memory of the guest
   int journal = -1;                      ///< of an earlier life; -1: a fresh one is made
   std::string objects;                   ///< KeptObjects of an earlier life; empty: none

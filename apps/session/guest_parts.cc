@@ -70,6 +70,8 @@ Result<GuestRequest> GuestParts::request() const {
   out.gerror_eventfd = copy.of(gerror);
   out.sync_eventfd = copy.of(sync);
   out.doorbell_eventfd = copy.of(doorbell);
+  out.arm_eventfd = copy.of(arm);
+  out.armed_eventfd = copy.of(armed);
   for (const OwnedRoute& r : routes) {
     out.routes.push_back({r.address, r.data, copy.of(r.eventfd)});
   }
@@ -125,6 +127,8 @@ Result<void> read_interrupts(Fields& fields, GuestParts& parts) {
   Fd gerror = fields.optional_fd("gerror");
   Fd sync = fields.optional_fd("sync");
   Fd doorbell = fields.optional_fd("doorbell");
+  Fd arm = fields.optional_fd("arm");
+  Fd armed = fields.optional_fd("armed");
   std::vector<OwnedRoute> routes;
   if (const nlohmann::json* list = fields.objects("routes", kMostRoutes)) {
     for (const nlohmann::json& object : *list) {
@@ -139,10 +143,18 @@ Result<void> read_interrupts(Fields& fields, GuestParts& parts) {
   }
   if (auto ok = fields.finish_request(); !ok) return ok;
   const std::string where = "guest " + parts.name;
+  if (bool(arm) != bool(armed) || (arm && !doorbell)) {
+    return fail(EINVAL, where + ": 'arm', 'armed' and 'doorbell' come together");
+  }
+  if (arm && parts.mode != engine::RegisterMode::kExitless) {
+    return fail(EINVAL, where + ": it is trapped, every write rings; 'arm' is for exitless guests");
+  }
   for (const auto& [what, fd] : {std::pair<const char*, const Fd*>{"evtq", &evtq},
                                  {"gerror", &gerror},
                                  {"sync", &sync},
-                                 {"doorbell", &doorbell}}) {
+                                 {"doorbell", &doorbell},
+                                 {"arm", &arm},
+                                 {"armed", &armed}}) {
     if (auto ok = make_nonblocking_eventfd(*fd); !ok) {
       return fail(std::move(ok.error()), where + ": " + what);
     }
@@ -156,6 +168,8 @@ Result<void> read_interrupts(Fields& fields, GuestParts& parts) {
   parts.gerror = std::move(gerror);
   parts.sync = std::move(sync);
   parts.doorbell = std::move(doorbell);
+  parts.arm = std::move(arm);
+  parts.armed = std::move(armed);
   parts.routes = std::move(routes);
   return {};
 }

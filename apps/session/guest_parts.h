@@ -44,7 +44,7 @@ struct GuestParts {
   std::vector<OwnedMemory> memory;
   std::vector<OwnedDevice> devices;
   std::vector<Fd> backend_fds;
-  Fd evtq, gerror, sync, doorbell;
+  Fd evtq, gerror, sync, doorbell, arm, armed;
   std::vector<OwnedRoute> routes;
   nlohmann::json budget;  ///< as of the method `budget`; null: the service's default
   std::string objects;    ///< KeptObjects, once it is served

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <limits>
 #include <optional>
 
 namespace faultline::session {
@@ -65,8 +66,9 @@ class Reader {
 
 std::optional<unsigned> to_number(const std::string& text) {
   unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  const std::errc error = std::from_chars(text.data(), text.data() + text.size(), value).ec;
+  // Only as kept_name() writes it: two spellings of one generation would be mixed.
+  if (error != std::errc() || fmt::format("{}", value) != text) return std::nullopt;
   return value;
 }
 
@@ -101,6 +103,8 @@ std::vector<std::pair<std::string, int>> named_fds(const GuestParts& parts) {
   for (std::size_t i = 0; i < parts.object_fds.size(); ++i) {
     add(fmt::format("o{}", i), parts.object_fds[i]);
   }
+  add("arm", parts.arm);
+  add("armed", parts.armed);
   add("journal", parts.journal);
   return out;
 }
@@ -192,6 +196,8 @@ Result<Restored> restore_guest(const std::string& record, std::map<std::string, 
       parts.object_fds.push_back(read.fd(fmt::format("o{}", i)));
     }
   }
+  parts.arm = read.optional("arm");
+  parts.armed = read.optional("armed");
   parts.journal = read.fd("journal");
   out.state.token = read.text(j, "token");
   out.state.uid = static_cast<unsigned>(read.number(j, "uid"));
@@ -212,8 +218,10 @@ std::map<std::string, Generations> by_guest(std::vector<KeptFd> kept) {
       continue;
     }
     const auto number = to_number(k.name.substr(generation + 1, part - generation - 1));
-    if (!number) continue;
+    // The next generation has to have a number, too.
+    if (!number || *number == std::numeric_limits<unsigned>::max()) continue;
     const std::string guest = k.name.substr(name + 1, generation - name - 1);
+    if (!name_ok(guest)) continue;
     out[guest][*number][k.name.substr(part + 1)] = std::move(fd);
   }
   return out;

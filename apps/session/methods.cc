@@ -82,49 +82,6 @@ Result<Reply> guest_add(Call& call) {
   return reply;
 }
 
-Result<Reply> memory_add(Call& call) {
-  auto guest = call.made();
-  if (!guest) return pass(std::move(guest.error()));
-  auto memory = read_memory(call.fields, (*guest)->parts, call.service.options->limits);
-  if (!memory) return pass(std::move(memory.error()));
-  return done(call.guests().add_memory(**guest, std::move(*memory)));
-}
-
-Result<Reply> memory_remove(Call& call) {
-  auto guest = call.made();
-  if (!guest) return pass(std::move(guest.error()));
-  const Gpa gpa{call.fields.number("gpa", kMostAddress)};
-  const std::uint64_t bytes = call.fields.number("bytes", kMostAddress);
-  if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  return done(call.guests().remove_memory(**guest, gpa, bytes));
-}
-
-Result<Reply> device_add(Call& call) {
-  auto guest = call.made();
-  if (!guest) return pass(std::move(guest.error()));
-  auto device = read_device(call.fields, (*guest)->parts, call.service.host->fd_counts(),
-                            call.service.options->limits);
-  if (!device) return pass(std::move(device.error()));
-  return done(call.guests().add_device(**guest, std::move(*device)));
-}
-
-Result<Reply> device_remove(Call& call) {
-  auto guest = call.made();
-  if (!guest) return pass(std::move(guest.error()));
-  const std::string name = call.fields.text("name", kNameBytes);
-  if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  return done(call.guests().remove_device(**guest, name));
-}
-
-Result<Reply> interrupts(Call& call) {
-  auto guest = call.made();
-  if (!guest) return pass(std::move(guest.error()));
-  if ((*guest)->served) {
-    return fail(EBUSY, "guest " + (*guest)->parts.name + " is served; its interrupts stay");
-  }
-  return done(read_interrupts(call.fields, (*guest)->parts));
-}
-
 /// The journal of a served guest beside the answer.
 Result<Reply> with_journal(const Guest& guest, json result) {
   auto journal = read_only(guest.parts.journal.get());
@@ -134,6 +91,58 @@ Result<Reply> with_journal(const Guest& guest, json result) {
   reply.result["journal"] = 0;
   reply.fds.push_back(std::move(*journal));
   return reply;
+}
+
+/// A guest that has another shape now. One that is served has another journal, too.
+Result<Reply> reshaped(const Guest& guest, Result<void> ok) {
+  if (!ok) return pass(std::move(ok.error()));
+  if (!guest.served) return Reply{};
+  auto reply = with_journal(guest, json::object());
+  if (!reply) return Reply{};  // it is done all the same
+  return reply;
+}
+
+Result<Reply> memory_add(Call& call) {
+  auto guest = call.made();
+  if (!guest) return pass(std::move(guest.error()));
+  auto memory = read_memory(call.fields, (*guest)->parts, call.service.options->limits);
+  if (!memory) return pass(std::move(memory.error()));
+  return reshaped(**guest, call.guests().add_memory(**guest, std::move(*memory)));
+}
+
+Result<Reply> memory_remove(Call& call) {
+  auto guest = call.made();
+  if (!guest) return pass(std::move(guest.error()));
+  const Gpa gpa{call.fields.number("gpa", kMostAddress)};
+  const std::uint64_t bytes = call.fields.number("bytes", kMostAddress);
+  if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
+  return reshaped(**guest, call.guests().remove_memory(**guest, gpa, bytes));
+}
+
+Result<Reply> device_add(Call& call) {
+  auto guest = call.made();
+  if (!guest) return pass(std::move(guest.error()));
+  auto device = read_device(call.fields, (*guest)->parts, call.service.host->fd_counts(),
+                            call.service.options->limits);
+  if (!device) return pass(std::move(device.error()));
+  return reshaped(**guest, call.guests().add_device(**guest, std::move(*device)));
+}
+
+Result<Reply> device_remove(Call& call) {
+  auto guest = call.made();
+  if (!guest) return pass(std::move(guest.error()));
+  const std::string name = call.fields.text("name", kNameBytes);
+  if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
+  return reshaped(**guest, call.guests().remove_device(**guest, name));
+}
+
+Result<Reply> interrupts(Call& call) {
+  auto guest = call.made();
+  if (!guest) return pass(std::move(guest.error()));
+  if ((*guest)->served) {
+    return fail(EBUSY, "guest " + (*guest)->parts.name + " is served; its interrupts stay");
+  }
+  return done(read_interrupts(call.fields, (*guest)->parts));
 }
 
 Result<Reply> start(Call& call) {

@@ -18,17 +18,43 @@ void close_one(int fd) noexcept {
   if (fd >= 0) ::close(fd);
 }
 
-bool is_eventfd(int fd) {
+/// Files without a name of their own are told apart by what the kernel calls them.
+bool is_anonymous(int fd, std::string_view name) {
   std::array<char, 64> target{};
   const std::string link = fmt::format("/proc/self/fd/{}", fd);
   const ssize_t n = ::readlink(link.c_str(), target.data(), target.size());
-  return n > 0 &&
-         std::string_view(target.data(), static_cast<std::size_t>(n)) == "anon_inode:[eventfd]";
+  return n > 0 && std::string_view(target.data(), static_cast<std::size_t>(n)) == name;
+}
+
+const char* wrong_kind(FileKind kind, int fd) {
+  struct stat file {};
+  const bool open = ::fstat(fd, &file) == 0;
+  switch (kind) {
+    case FileKind::kCharacterDevice:
+      return open && S_ISCHR(file.st_mode) ? nullptr : "is no character device";
+    case FileKind::kVfioDevice:
+      return is_anonymous(fd, "anon_inode:[vfio-device]") ? nullptr
+                                                          : "is no device of a VFIO group";
+    case FileKind::kSocket:
+      return open && S_ISSOCK(file.st_mode) ? nullptr : "is no file of the soft kernel";
+  }
+  return "is of no kind";
+}
+
+/// who   of the guest: whose descriptors they are
+Result<void> check_kinds(const std::string& who, const std::vector<int>& fds,
+                         std::span<const FileKind> kinds) {
+  for (std::size_t i = 0; i < kinds.size(); ++i) {
+    if (const char* wrong = wrong_kind(kinds[i], fds[i])) {
+      return fail(EINVAL, fmt::format("{}: its descriptor {} {}", who, i, wrong));
+    }
+  }
+  return {};
 }
 
 Result<void> check_eventfd(const std::string& guest, const char* what, int fd) {
   if (fd < 0) return {};
-  if (!is_eventfd(fd)) {
+  if (!is_anonymous(fd, "anon_inode:[eventfd]")) {
     return fail(EINVAL, fmt::format("guest {}: {} is not an eventfd", guest, what));
   }
   const int flags = ::fcntl(fd, F_GETFL);
@@ -69,33 +95,41 @@ OwnedRequest::~OwnedRequest() {
   for (const int fd : request_.backend_fds) close_one(fd);
   for (const int fd : request_.object_fds) close_one(fd);
   for (const int fd : {request_.evtq_eventfd, request_.gerror_eventfd, request_.sync_eventfd,
-                       request_.doorbell_eventfd, request_.journal}) {
+                       request_.doorbell_eventfd, request_.arm_eventfd, request_.armed_eventfd,
+                       request_.journal}) {
     close_one(fd);
   }
   for (const engine::MsiRoute& route : request_.routes) close_one(route.eventfd);
 }
 
-Result<void> check_descriptors(const GuestRequest& request, std::size_t device_fds,
-                               std::size_t backend_fds) {
+Result<void> check_descriptors(const GuestRequest& request, std::span<const FileKind> device_fds,
+                               std::span<const FileKind> backend_fds) {
   for (const MemoryPart& part : request.memory) {
     if (auto ok = check_part(request.name, part); !ok) return ok;
   }
+  const std::string guest = "guest " + request.name;
   for (const DeviceRequest& device : request.devices) {
-    if (device.fds.size() == device_fds) continue;
-    return fail(EINVAL,
-                fmt::format("guest {}: device {} came with {} descriptors; here it needs {}",
-                            request.name, device.name, device.fds.size(), device_fds));
+    if (device.fds.size() != device_fds.size()) {
+      return fail(EINVAL, fmt::format("{}: device {} came with {} descriptors; here it needs {}",
+                                      guest, device.name, device.fds.size(), device_fds.size()));
+    }
+    auto ok = check_kinds(guest + ": device " + device.name, device.fds, device_fds);
+    if (!ok) return ok;
   }
-  if (request.backend_fds.size() != backend_fds) {
-    return fail(EINVAL, fmt::format("guest {} came with {} descriptors of its backend; here it "
-                                    "needs {}",
-                                    request.name, request.backend_fds.size(), backend_fds));
+  if (request.backend_fds.size() != backend_fds.size()) {
+    return fail(EINVAL, fmt::format("{} came with {} descriptors of its backend; here it needs {}",
+                                    guest, request.backend_fds.size(), backend_fds.size()));
+  }
+  if (auto ok = check_kinds(guest + ": its backend", request.backend_fds, backend_fds); !ok) {
+    return ok;
   }
   const std::pair<const char*, int> eventfds[] = {
       {"the event queue's eventfd", request.evtq_eventfd},
       {"GERROR's eventfd", request.gerror_eventfd},
       {"CMD_SYNC's eventfd", request.sync_eventfd},
-      {"the doorbell", request.doorbell_eventfd}};
+      {"the doorbell", request.doorbell_eventfd},
+      {"the eventfd to arm", request.arm_eventfd},
+      {"the eventfd that says armed", request.armed_eventfd}};
   for (const auto& [what, fd] : eventfds) {
     if (auto ok = check_eventfd(request.name, what, fd); !ok) return ok;
   }

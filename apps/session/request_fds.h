@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <utility>
 
 #include "apps/session/guest_host.h"
@@ -28,13 +30,22 @@ class OwnedRequest {
   GuestRequest request_;
 };
 
+/// What a file has to be before an ioctl is made on it: on another one the same number may mean
+/// something else.
+enum class FileKind : std::uint8_t {
+  kCharacterDevice,  ///< /dev/vfio/vfio, /dev/vfio/N, /dev/iommu, /dev/vfio/devices/vfioN
+  kVfioDevice,       ///< what VFIO_GROUP_GET_DEVICE_FD gives
+  kSocket,           ///< a file of the soft kernel
+};
+
 /// Is every descriptor what it is said to be? A memfd has to be as long as the parts of it, and a
 /// write to an eventfd must never block, since a polling core makes it; they are set so.
 ///
-/// device_fds    descriptors that each device has to have
-/// backend_fds   that the guest has to have
-/// errors        code EINVAL and one line: which one, and what it has to be
-[[nodiscard]] Result<void> check_descriptors(const GuestRequest& request, std::size_t device_fds,
-                                             std::size_t backend_fds);
+/// device    descriptors that each device has to have
+/// backend   that the guest has to have
+/// errors    code EINVAL and one line: which one, and what it has to be
+[[nodiscard]] Result<void> check_descriptors(const GuestRequest& request,
+                                             std::span<const FileKind> device,
+                                             std::span<const FileKind> backend);
 
 }  // namespace faultline::session

@@ -31,7 +31,7 @@ namespace faultline::session {
 /// GuestHost over an engine of one kind of kernel.
 ///
 /// KernelGuest  one guest's devices and memory on that kernel:
-///                kBackend, kDeviceFds, kBackendFds
+///                kBackend; kDeviceFds, kBackendFds: arrays of FileKind
 ///                objects(), keep(), where there are such
 ///                Sources, SinkType
 ///                open(GuestRequest&, Journal*) → Result<unique_ptr>: takes what it keeps out of
@@ -62,7 +62,7 @@ class ServedGuests final : public GuestHost {
   [[nodiscard]] Backend backend() const noexcept override { return KernelGuest::kBackend; }
 
   [[nodiscard]] FdCounts fd_counts() const noexcept override {
-    return {KernelGuest::kDeviceFds, KernelGuest::kBackendFds};
+    return {KernelGuest::kDeviceFds.size(), KernelGuest::kBackendFds.size()};
   }
 
   Result<int> add(GuestRequest request) override {

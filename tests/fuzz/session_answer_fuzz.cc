@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a service may say to a VMM: packets of any text with or without a descriptor, read by the
-// calls of the client library.
+// What a service may say to a VMM: packets of any text with or without a descriptor, long results
+// in files of any content, read by the calls of the client library.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,10 +45,18 @@ void check(faultline_client* client, int rc, const char* text, bool wants_text) 
   }
 }
 
+faultline_guest any_guest() {
+  faultline_guest guest{};
+  guest.name = "g";
+  guest.evtq_eventfd = guest.gerror_eventfd = guest.sync_eventfd = -1;
+  guest.doorbell_eventfd = guest.arm_eventfd = guest.armed_eventfd = -1;
+  return guest;
+}
+
 void call(faultline_client* client, unsigned method) {
   char* text = nullptr;
   std::uint64_t ns = 0;
-  switch (method % 6) {
+  switch (method % 10) {
     case 0:
       return check(client, faultline_pause(client, "g"), nullptr, false);
     case 1: {
@@ -63,10 +72,25 @@ void call(faultline_client* client, unsigned method) {
     case 3:
       return check(client, faultline_heartbeat(client, &ns), nullptr, false);
     case 4: {
-      faultline_guest guest{};
-      guest.name = "g";
-      guest.evtq_eventfd = guest.gerror_eventfd = guest.sync_eventfd = guest.doorbell_eventfd = -1;
+      const faultline_guest guest = any_guest();
       return check(client, faultline_attach(client, &guest), nullptr, false);
+    }
+    case 5: {
+      const faultline_memory part{0x4000'0000, 4096, 0, STDERR_FILENO};
+      return check(client, faultline_memory_add(client, "g", &part), nullptr, false);
+    }
+    case 6: {
+      const int fd = STDERR_FILENO;
+      const faultline_device device{"d", 1, 1, &fd, 1};
+      return check(client, faultline_device_add(client, "g", &device), nullptr, false);
+    }
+    case 7:
+      return check(client, faultline_device_remove(client, "g", "d"), nullptr, false);
+    case 8: {
+      const int rc = faultline_call(client, "memory.remove",
+                                    R"({"guest":"g","gpa":1073741824,"bytes":4096})", &text);
+      check(client, rc, text, true);
+      break;
     }
     default:
       return check(client, faultline_detach(client, "g"), nullptr, false);
@@ -74,11 +98,21 @@ void call(faultline_client* client, unsigned method) {
   std::free(text);
 }
 
+/// A file as a service would pass it, sealed or not.
+int file_of(std::string_view text, bool sealed) {
+  const int fd = ::memfd_create("result", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  hold(fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()),
+       "no file");
+  if (sealed) (void)::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+  return fd;
+}
+
 }  // namespace
 }  // namespace faultline::fuzz
 
-/// One byte: the first call; then packets that end with a newline. A packet that begins with '+'
-/// has a descriptor beside it.
+/// One byte: the first call, and whether its guest is attached already; then packets that end with
+/// a newline. A packet that begins with '+' has a descriptor beside it; one with '*' has the file
+/// that the last line with '=' filled and sealed, or with '-' only filled.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace faultline::fuzz;
   if (size == 0) return 0;
@@ -86,16 +120,29 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
   std::string_view rest(reinterpret_cast<const char*>(data + 1), size - 1);
+  int file = -1;
   for (int packets = 0; !rest.empty() && packets < 8; ++packets) {
     const std::size_t end = rest.find('\n');
     std::string_view packet = rest.substr(0, end);
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    const bool passes = packet.starts_with('+');
-    if (passes) packet.remove_prefix(1);
-    (void)fl_wire_send(ends[1], packet.data(), packet.size(), ends, passes ? 1 : 0);
+    const char kind = packet.empty() ? '\0' : packet.front();
+    if (kind == '=' || kind == '-') {
+      if (file >= 0) ::close(file);
+      file = file_of(packet.substr(1), kind == '=');
+      continue;
+    }
+    const bool passes = kind == '+' || (kind == '*' && file >= 0);
+    if (kind == '+' || kind == '*') packet.remove_prefix(1);
+    const int* beside = kind == '*' ? &file : ends;
+    (void)fl_wire_send(ends[1], packet.data(), packet.size(), beside, passes ? 1 : 0);
   }
+  if (file >= 0) ::close(file);
   faultline_client* client = client_on(ends[0]);
-  for (unsigned i = 0; i < 3; ++i) call(client, data[0] + i);
+  if ((data[0] & 0x80) != 0) {
+    const faultline_guest guest = any_guest();
+    client->guests = fl_keep(&guest);
+  }
+  for (unsigned i = 0; i < 3; ++i) call(client, (data[0] & 0x7fU) + i);
   faultline_close(client);
   ::close(ends[1]);
   hold(next_descriptor() == before, "a descriptor is left open");

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -40,6 +41,8 @@ class StrictHost final : public session::GuestHost {
   static constexpr std::uint64_t kBytes = 1 << 20;
 
   bool refuse = false;  ///< every call that can fail does
+  /// What is promised of each guest, in the place of what a session's limits promise.
+  std::function<void(const session::GuestRequest&)> promised = check;
 
   [[nodiscard]] session::Backend backend() const noexcept override {
     return session::Backend::kSoft;
@@ -50,7 +53,7 @@ class StrictHost final : public session::GuestHost {
     Served served(std::move(guest));
     const std::string name = served.request.name;
     hold(!guests_.contains(name), "a guest is added twice");
-    check(served.request);
+    promised(served.request);
     if (refuse) return fail(EINVAL, "guest " + name + ": refused");
     served.journal = session::Fd(::memfd_create("journal", MFD_CLOEXEC));
     served.paused = served.request.paused;
@@ -59,7 +62,7 @@ class StrictHost final : public session::GuestHost {
   Result<int> replace(session::GuestRequest guest) override {
     Served next(std::move(guest));
     Served& old = served(next.request.name);
-    check(next.request);
+    promised(next.request);
     if (refuse) return fail(EINVAL, "guest " + next.request.name + ": refused");
     hold(next.request.paused == old.paused, "a guest that is paused by a new device");
     next.journal = std::move(old.journal);
@@ -133,7 +136,8 @@ class StrictHost final : public session::GuestHost {
       for (const int fd : request.backend_fds) fds.emplace_back(fd);
       for (const auto& route : request.routes) fds.emplace_back(route.eventfd);
       for (const int fd : {request.evtq_eventfd, request.gerror_eventfd, request.sync_eventfd,
-                           request.doorbell_eventfd, request.journal}) {
+                           request.doorbell_eventfd, request.arm_eventfd, request.armed_eventfd,
+                           request.journal}) {
         fds.emplace_back(fd);
       }
     }
@@ -186,9 +190,14 @@ class StrictHost final : public session::GuestHost {
     }
     hold(r.backend_fds.size() == 1, "descriptors of the backend");
     hold_open(r.backend_fds[0]);
-    for (const int fd : {r.evtq_eventfd, r.gerror_eventfd, r.sync_eventfd, r.doorbell_eventfd}) {
+    for (const int fd : {r.evtq_eventfd, r.gerror_eventfd, r.sync_eventfd, r.doorbell_eventfd,
+                         r.arm_eventfd, r.armed_eventfd}) {
       if (fd >= 0) hold((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, "an eventfd that may block");
     }
+    hold((r.arm_eventfd >= 0) == (r.armed_eventfd >= 0), "half of what arming takes");
+    hold(
+        r.arm_eventfd < 0 || (r.doorbell_eventfd >= 0 && r.mode == engine::RegisterMode::kExitless),
+        "arming that nothing could come of");
     for (const engine::MsiRoute& route : r.routes) hold_open(route.eventfd);
   }
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <dirent.h>
 #include <gmock/gmock.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +12,7 @@
 #include "apps/client/faultline_client.h"
 #include "apps/client/wire.h"
 #include "tests/apps/client/fake_service.h"
+#include "tests/apps/client/test_guest.h"
 
 namespace faultline {
 namespace {
@@ -22,63 +21,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using Answer = FakeService::Answer;
 using nlohmann::json;
-
-std::size_t open_descriptors() {
-  DIR* folder = ::opendir("/proc/self/fd");
-  std::size_t n = 0;
-  while (::readdir(folder) != nullptr) ++n;
-  ::closedir(folder);
-  return n;
-}
-
-/// A guest of two memory parts and two devices.
-struct TestGuest {
-  TestGuest() {
-    guest.name = "g0";
-    guest.memory = memory;
-    guest.n_memory = 2;
-    guest.registers = 0x4000'0000;
-    guest.vcpus = vcpus;
-    guest.n_vcpus = 2;
-    guest.devices = devices;
-    guest.n_devices = 2;
-    guest.backend_fds = &fd;
-    guest.n_backend_fds = 1;
-    guest.evtq_eventfd = guest.gerror_eventfd = fd;
-    guest.sync_eventfd = guest.doorbell_eventfd = -1;
-  }
-  ~TestGuest() { ::close(fd); }
-  TestGuest(const TestGuest&) = delete;
-  TestGuest& operator=(const TestGuest&) = delete;
-
-  int fd = ::eventfd(0, EFD_CLOEXEC);
-  int fds[3] = {fd, fd, fd};
-  unsigned vcpus[2] = {4, 5};
-  faultline_memory memory[2] = {{0x4000'0000, 0x10'0000, 0, fd},
-                                {1'000'000'000'000'000 * 4, 4096, 0x2000, fd}};
-  faultline_device devices[2] = {{"0000:01:00.0", 8, 264, fds, 3},
-                                 {"0000:01:00.1", 9, 265, fds, 3}};
-  faultline_guest guest{};
-};
-
-struct Connected {
-  explicit Connected(const FakeService& service) {
-    std::array<char, 200> why{};
-    client = faultline_connect(service.path().c_str(), why.data(), why.size());
-    EXPECT_NE(client, nullptr) << why.data();
-    if (client != nullptr) faultline_set_timeout(client, 20'000);
-  }
-  ~Connected() { faultline_close(client); }
-  Connected(const Connected&) = delete;
-  Connected& operator=(const Connected&) = delete;
-  faultline_client* client;
-};
-
-std::vector<std::string> methods(const std::vector<FakeService::Request>& requests) {
-  std::vector<std::string> out;
-  for (const auto& r : requests) out.push_back(r.body["method"]);
-  return out;
-}
+using namespace testing_client;
 
 TEST(Client, AttachesAGuestByTheRequestsOfTheProtocol) {
   FakeService service;

@@ -5,10 +5,12 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <mutex>
@@ -27,6 +29,7 @@ class FakeService {
   struct Request {
     json body;
     std::size_t fds = 0;
+    std::uint64_t last_inode = 0;  ///< of the last descriptor
   };
   struct Answer {
     std::string text;
@@ -93,8 +96,15 @@ class FakeService {
     script_ = std::move(script);
   }
 
+  static std::uint64_t inode(int fd) {
+    struct stat file {};
+    return ::fstat(fd, &file) == 0 ? file.st_ino : 0;
+  }
   /// Descriptors beside answers are of this file from now on. Owned.
-  void pass(int fd) { ::close(std::exchange(extra_, fd)); }
+  void pass(int fd) {
+    const std::lock_guard lock(mutex_);
+    ::close(std::exchange(extra_, fd));
+  }
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// What was asked since the last call.
@@ -130,30 +140,33 @@ class FakeService {
     message.msg_controllen = control.size();
     const ssize_t got = ::recvmsg(peer, &message, MSG_CMSG_CLOEXEC);
     if (got <= 0) return false;
-    Request request{json::parse(std::string(text.data(), static_cast<std::size_t>(got))), 0};
+    Request request{json::parse(std::string(text.data(), static_cast<std::size_t>(got))), 0, 0};
     for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr;
          head = CMSG_NXTHDR(&message, head)) {
       request.fds = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
       for (std::size_t i = 0; i < request.fds; ++i) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(head) + i * sizeof fd, sizeof fd);
+        request.last_inode = inode(fd);
         ::close(fd);
       }
     }
     Script script;
+    int extra = -1;
     {
       const std::lock_guard lock(mutex_);
       requests_.push_back(request);
       script = script_;
+      extra = extra_;
     }
     for (const Answer& a : script(request.body)) {
       if (a.text == kHangUp) return false;
-      send(peer, a);
+      send(peer, a, extra);
     }
     return true;
   }
 
-  void send(int peer, const Answer& a) const {
+  static void send(int peer, const Answer& a, int extra) {
     alignas(cmsghdr) std::array<char, CMSG_SPACE(64 * sizeof(int))> control{};
     iovec part{const_cast<char*>(a.text.data()), a.text.size()};
     msghdr message{};
@@ -168,7 +181,7 @@ class FakeService {
       head->cmsg_type = SCM_RIGHTS;
       head->cmsg_len = CMSG_LEN(bytes);
       for (int i = 0; i < a.fds; ++i) {
-        std::memcpy(CMSG_DATA(head) + static_cast<std::size_t>(i) * sizeof(int), &extra_,
+        std::memcpy(CMSG_DATA(head) + static_cast<std::size_t>(i) * sizeof(int), &extra,
                     sizeof(int));
       }
     }

@@ -46,6 +46,7 @@ bool attach(faultline_client* client, SoftVmm& vmm, std::size_t g) {
   guest.evtq_eventfd = r.evtq_eventfd;
   guest.gerror_eventfd = r.gerror_eventfd;
   guest.sync_eventfd = guest.doorbell_eventfd = -1;
+  guest.arm_eventfd = guest.armed_eventfd = -1;
   const bool attached = faultline_attach(client, &guest) == 0;
   const OwnedRequest closes(r);
   vmm.let_go(g);

@@ -193,6 +193,51 @@ TEST(Requests, InterruptsAreEventfdsAndNeverBlock) {
             "guest g is served; its interrupts stay");
 }
 
+TEST(Requests, ArmingTakesAllThreeEventfds) {
+  Bench bench;
+  PeerEnd vmm(bench);
+  ASSERT_TRUE(vmm.add_guest("g"));
+  ASSERT_TRUE(vmm.add_memory("g"));
+  ASSERT_TRUE(vmm.add_device("g", 1));
+  const auto ask = [](const char* guest, std::vector<const char*> names) {
+    json request = {{"method", "interrupts"}, {"guest", guest}};
+    for (std::size_t i = 0; i < names.size(); ++i) request[names[i]] = i;
+    return request;
+  };
+  std::vector<Fd> fds;
+  fds.push_back(event());
+  EXPECT_EQ(vmm.refused(ask("g", {"arm"}), fds),
+            "guest g: 'arm', 'armed' and 'doorbell' come together");
+  fds.push_back(event());
+  EXPECT_FALSE(vmm.ok(ask("g", {"arm", "armed"}), fds));
+  EXPECT_FALSE(vmm.ok(ask("g", {"armed", "doorbell"}), fds));
+  fds.push_back(memfd());
+  EXPECT_EQ(vmm.refused(ask("g", {"doorbell", "arm", "armed"}), fds),
+            "guest g: armed: it is not an eventfd");
+  fds[2] = event();
+  const Fd mine = fds[2].duplicate().value();
+  ASSERT_TRUE(vmm.ok({{"method", "guest.add"},
+                      {"name", "t"},
+                      {"registers", 0x40000000},
+                      {"mode", "trapped"},
+                      {"backend_fds", {0}}},
+                     one(event())));
+  EXPECT_EQ(vmm.refused(ask("t", {"doorbell", "arm", "armed"}), fds),
+            "guest t: it is trapped, every write rings; 'arm' is for exitless guests");
+  ASSERT_TRUE(vmm.ok(ask("g", {"doorbell", "arm", "armed"}), fds)) << vmm.error;
+  EXPECT_NE(::fcntl(mine.get(), F_GETFL) & O_NONBLOCK, 0);
+  ASSERT_TRUE(vmm.of("start", "g")) << vmm.error;
+  const GuestRequest& got = *bench.host.guests.at("g").request;
+  EXPECT_GE(got.doorbell_eventfd, 0);
+  EXPECT_GE(got.arm_eventfd, 0);
+  EXPECT_GE(got.armed_eventfd, 0);
+  // And with another shape, as the keeper has it.
+  ASSERT_TRUE(vmm.add_device("g", 2)) << vmm.error;
+  EXPECT_GE(bench.host.guests.at("g").request->armed_eventfd, 0);
+  EXPECT_TRUE(bench.keeper.held.contains("g/g/2/arm"));
+  EXPECT_TRUE(bench.keeper.held.contains("g/g/2/armed"));
+}
+
 TEST(Requests, LimitsOfOneGuest) {
   ServerOptions options;
   options.limits.guests_per_session = 1;

@@ -66,6 +66,41 @@ TEST(Restore, WhatTheHostMadeForAGuestComesAlong) {
   EXPECT_EQ(seen, count) << "the same file, in its place";
 }
 
+TEST(Restore, InterruptsAreThereAgain) {
+  Bench first;
+  PeerEnd vmm(first);
+  ASSERT_TRUE(vmm.add_guest("g"));
+  ASSERT_TRUE(vmm.add_memory("g"));
+  ASSERT_TRUE(vmm.add_device("g", 8));
+  std::vector<Fd> fds;
+  for (int i = 0; i < 5; ++i) fds.push_back(event());
+  ASSERT_TRUE(vmm.ok({{"method", "interrupts"},
+                      {"guest", "g"},
+                      {"evtq", 0},
+                      {"doorbell", 1},
+                      {"arm", 2},
+                      {"armed", 3},
+                      {"routes", {{{"address", 0x8080040}, {"data", 9}, {"eventfd", 4}}}}},
+                     fds))
+      << vmm.error;
+  ASSERT_TRUE(vmm.of("start", "g")) << vmm.error;
+  const auto same_file = [](int a, const Fd& b) {
+    const std::uint64_t one = 1;
+    std::uint64_t n = 0;
+    return ::write(b.get(), &one, sizeof one) == sizeof one && ::read(a, &n, sizeof n) == sizeof n;
+  };
+  Bench second;
+  ASSERT_EQ(second.server->restore(first.keeper.hand_out()), 1U);
+  const GuestRequest& got = *second.host.guests.at("g").request;
+  EXPECT_TRUE(same_file(got.evtq_eventfd, fds[0]));
+  EXPECT_TRUE(same_file(got.doorbell_eventfd, fds[1]));
+  EXPECT_TRUE(same_file(got.arm_eventfd, fds[2]));
+  EXPECT_TRUE(same_file(got.armed_eventfd, fds[3]));
+  ASSERT_EQ(got.routes.size(), 1U);
+  EXPECT_EQ(got.routes[0].address.value, 0x8080040U);
+  EXPECT_TRUE(same_file(got.routes[0].eventfd, fds[4]));
+}
+
 TEST(Restore, OfTwoGenerationsTheNewestThatIsWholeCounts) {
   Bench first;
   PeerEnd vmm(first);
@@ -108,6 +143,7 @@ TEST(Restore, WhatIsNotWholeIsLetGoWithALine) {
     kept.push_back({"g/d/1/record", memfd(100).release()});
     kept.push_back({"nonsense", event().release()});
     kept.push_back({"g/e/x/record", event().release()});
+    kept.push_back({"g/e\nf/1/record", event().release()});
     Bench second;
     EXPECT_EQ(second.server->restore(std::move(kept)), 1U);
     EXPECT_TRUE(second.host.guests.contains("c"));

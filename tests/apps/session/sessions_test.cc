@@ -102,6 +102,11 @@ TEST(Sessions, AServedGuestGetsAndLosesDevicesAndMemory) {
   const auto held = [&]() -> const GuestRequest& { return *bench.host.guests.at("g").request; };
   EXPECT_TRUE(vmm.add_device("g", 9)) << vmm.error;
   EXPECT_EQ(held().devices.size(), 2U);
+  EXPECT_EQ(vmm.result["journal"], 0);
+  ASSERT_EQ(vmm.fds.size(), 1U) << "the journal of the new shape";
+  char byte = 0;
+  EXPECT_EQ(::pread(vmm.fds[0].get(), &byte, 1, 0), 1);
+  EXPECT_EQ(::pwrite(vmm.fds[0].get(), &byte, 1, 0), -1);
   EXPECT_TRUE(vmm.ok({{"method", "device.remove"}, {"guest", "g"}, {"name", "0000:01:00.8"}}));
   ASSERT_EQ(held().devices.size(), 1U);
   EXPECT_EQ(held().devices[0].vsid.value, 9U);
