@@ -58,8 +58,8 @@ struct World {
     return service.said() + (vmm ? vmm->said() : std::string());
   }
   TestFolder folder;
+  std::optional<Program> vmm;  // its kernel outlives it as long as the service has its devices
   Program service{"faultlined", {"--node", "0", "--config", folder.config()}};
-  std::optional<Program> vmm;
   bool ready = false;
 };
 

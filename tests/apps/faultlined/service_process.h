@@ -122,7 +122,10 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  void kill(int signal) const { ::kill(pid_, signal); }
+  /// Nothing once it was waited for: to -1 would be to everybody.
+  void kill(int signal) const {
+    if (pid_ > 0) ::kill(pid_, signal);
+  }
   /// It has not ended yet; takes what it says meanwhile.
   bool running() {
     siginfo_t info{};
