@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/guest/commands.h"
@@ -98,6 +99,33 @@ TEST(Written, NamesEveryPlaceOfMsisAndQueuesAlsoThoseThatWereLeft) {
   ASSERT_TRUE(service->host->add(vmm.request(0, journal)));
   expect_all();
   ::close(journal);
+}
+
+TEST(Written, NamesWhereAGuestStoodThatCameWithItsState) {
+  SoftVmm vmm(1, 2);
+  QuietGuest guest(vmm.hosts()[0]);
+  std::string state;
+  {
+    Service source;
+    ASSERT_TRUE(source.host->add(vmm.request(0)));
+    ASSERT_TRUE(guest.driver.probe(guest.idle));
+    ASSERT_TRUE(source.host->pause("guest0"));
+    state = source.host->state("guest0").value();
+  }
+  vmm.reopen(0);
+  Service target;
+  const auto written = [&] { return target.host->written("guest0").value(); };
+  ASSERT_TRUE(target.host->add(vmm.request(0)));
+  ASSERT_TRUE(target.host->pause("guest0"));
+  ASSERT_TRUE(target.host->set_state("guest0", state));
+  const Gpa queue = evtq_of(guest);
+  EXPECT_FALSE(names(written(), queue)) << "this engine has not touched it";
+  ASSERT_TRUE(target.host->resume("guest0"));
+  ASSERT_TRUE(guest.driver.run({guest::tlbi_nsnh_all()}, guest.idle));
+  EXPECT_TRUE(names(written(), queue));
+  ASSERT_TRUE(guest.driver.probe(guest.idle));
+  EXPECT_TRUE(names(written(), queue)) << "also when the guest has left it";
+  EXPECT_TRUE(names(written(), evtq_of(guest)));
 }
 
 TEST(Written, IsAllOfTheMemoryWhereItIsTooMuchToRemember) {
