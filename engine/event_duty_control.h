@@ -11,6 +11,17 @@ namespace faultline::engine {
 
 // The rare half of EventDuty: what CommandDuty asks for, and the way back after a kill.
 
+/// What is no memory of the guest is not written.
+inline void note_written(const viommu::GuestMemory& memory, const EventJournal& journal, Gpa at,
+                         std::uint64_t bytes) noexcept {
+  if (memory.pointer(at, bytes) != nullptr) journal.written().note(at, bytes);
+}
+inline void note_written(const viommu::GuestMemory& memory, const EventJournal& journal,
+                         const viommu::EventQueue& evtq) noexcept {
+  note_written(memory, journal, evtq.base(),
+               std::uint64_t{viommu::EventQueue::kEntryBytes} << evtq.log2size());
+}
+
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
 void EventDuty<Sources, Hook, Clock>::resume() noexcept {
   program(journal_.irq());
@@ -20,6 +31,7 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
   if (evtq.enabled != 0) {
     evtq_.enable(*setup_.memory, setup_.page, evtq.base | evtq.log2size, journal_.evtq_prod(),
                  setup_.evtq_log2);
+    note_written(*setup_.memory, journal_, evtq_);
   }
   const EventJournal::Intent intent = journal_.intent();
   // Of what was taken, an intent covers what it publishes and says whether there was more.
@@ -160,6 +172,7 @@ void EventDuty<Sources, Hook, Clock>::enable_evtq(const ToEventDuty& message) no
   if (evtq_.enabled() && evtq_.base() == wanted.base() && evtq_.log2size() == wanted.log2size()) {
     return;
   }
+  note_written(*setup_.memory, journal_, wanted);
   evtq_ = wanted;
   loss_owed_ = false;
   journal_.set_loss_owed(false);
@@ -204,6 +217,9 @@ void EventDuty<Sources, Hook, Clock>::program(const JournalIrq& irq) noexcept {
   irq_control_ = irq.control;
   const Gpa evtq{irq.evtq_address};
   const Gpa gerror{irq.gerror_address};
+  for (const Gpa msi : {evtq, gerror}) {
+    if (msi.value != 0) note_written(*setup_.memory, journal_, msi, sizeof(std::uint32_t));
+  }
   evtq_interrupt_.program(evtq, irq.evtq_data, route_of(setup_.routes, evtq, irq.evtq_data));
   gerror_interrupt_.program(gerror, irq.gerror_data,
                             route_of(setup_.routes, gerror, irq.gerror_data));

@@ -8,6 +8,7 @@
 
 #include "engine/journal_layout.h"
 #include "engine/journal_step.h"
+#include "engine/written.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/result.h"
 #include "kernel/operation.h"
@@ -151,6 +152,9 @@ class EventJournal {
   void set_irq(const JournalIrq& irq) noexcept { part_->irq.store(irq); }
   [[nodiscard]] JournalIrq irq() const noexcept { return part_->irq.load(); }
 
+  /// Guest memory that this duty writes, besides the register page: noted before it does.
+  [[nodiscard]] WrittenPages written() const noexcept { return WrittenPages(part_->written); }
+
   void beat(Nanos now) noexcept { store_relaxed(part_->heartbeat, now); }
 
  private:
@@ -233,6 +237,9 @@ class CommandJournal {
   [[nodiscard]] bool asid_seen(std::uint16_t asid) const noexcept {
     return (load_relaxed(part_->asid_seen[asid / 64]) >> (asid % 64) & 1) != 0;
   }
+
+  /// Guest memory that this duty writes, besides the register page: noted before it does.
+  [[nodiscard]] WrittenPages written() const noexcept { return WrittenPages(part_->written); }
 
   void beat(Nanos now) noexcept { store_relaxed(part_->heartbeat, now); }
 

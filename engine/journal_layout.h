@@ -18,6 +18,7 @@ inline constexpr std::uint64_t kJournalMagic = 0x4c4e524a544c4146;  // "FALTJRNL
 inline constexpr std::uint32_t kJournalVersion = 1;
 inline constexpr std::size_t kJournalDevices = 64;
 inline constexpr std::size_t kJournalCookies = 64;
+inline constexpr std::size_t kJournalWritten = 7;
 inline constexpr std::size_t kAsidWords = 65536 / 64;
 
 /// No store after this may be compiled to before one that stands in front of it: a release store
@@ -110,7 +111,7 @@ struct alignas(kCacheLine) JournalEventPart {
   Latched<JournalEvtq> evtq;
   std::uint64_t reserved[2] = {};
   Latched<JournalIrq> irq;
-  std::uint64_t reserved1[7] = {};
+  std::uint64_t written[kJournalWritten] = {};  ///< guest memory (written.h)
   JournalDevice device[kJournalDevices];
   JournalCookie cookie[kJournalCookies];
 };
@@ -163,7 +164,7 @@ struct alignas(kCacheLine) JournalCommandPart {
   std::uint64_t reserved[2] = {};
   std::uint64_t spare[1] = {};
   Latched<JournalRegisters> registers;
-  std::uint64_t reserved1[7] = {};
+  std::uint64_t written[kJournalWritten] = {};  ///< guest memory (written.h)
   JournalBinding binding[kJournalDevices];
   std::uint64_t asid_seen[kAsidWords] = {};  ///< bit per ASID the sink was told of
 };
@@ -195,6 +196,7 @@ FAULTLINE_AT(JournalEventPart, heartbeat, 56);
 FAULTLINE_AT(JournalEventPart, gerror, 64);
 FAULTLINE_AT(JournalEventPart, evtq, 72);
 FAULTLINE_AT(JournalEventPart, irq, 128);
+FAULTLINE_AT(JournalEventPart, written, 200);
 FAULTLINE_AT(JournalEventPart, device, 256);
 FAULTLINE_AT(JournalEventPart, cookie, 256 + 64 * 32);
 static_assert(sizeof(JournalEventPart) == 256 + 64 * 32 + 64 * 16);
@@ -223,6 +225,7 @@ FAULTLINE_AT(JournalCommandPart, sync_data, 20);
 FAULTLINE_AT(JournalCommandPart, sync_address, 24);
 FAULTLINE_AT(JournalCommandPart, error_token, 32);
 FAULTLINE_AT(JournalCommandPart, registers, 64);
+FAULTLINE_AT(JournalCommandPart, written, 200);
 FAULTLINE_AT(JournalCommandPart, binding, 256);
 FAULTLINE_AT(JournalCommandPart, asid_seen, 256 + 64 * 80);
 static_assert(sizeof(JournalCommandPart) == 256 + 64 * 80 + 8192);

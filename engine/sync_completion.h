@@ -158,7 +158,25 @@ class SyncCompletion {
     return !step(JournalStep::kSyncDone);
   }
 
+  /// Linux lets a SYNC write over its own slot, so the whole queue is one place to write to.
+  [[gnu::cold, gnu::noinline]] void note_written(std::uint64_t address) noexcept {
+    if (memory_->pointer(Gpa{address}, sizeof(std::uint32_t)) == nullptr) return;
+    written_ = address & ~(kPage4K - 1);
+    written_bytes_ = kPage4K;
+    const std::uint64_t queue = queue_->base().value;
+    const std::uint64_t queue_bytes =
+        std::uint64_t{queue_->size()} * viommu::CommandQueue::kEntryBytes;
+    if (address - queue < queue_bytes) {
+      written_ = queue;
+      written_bytes_ = queue_bytes;
+    }
+    journal_.written().note(Gpa{written_}, written_bytes_);
+  }
+
   void write_msi(std::uint64_t address, std::uint32_t data) noexcept {
+    if (address - written_ >= written_bytes_) [[unlikely]] {
+      note_written(address);
+    }
     if (memory_->write32(Gpa{address}, data)) [[likely]] {
       return;
     }
@@ -180,6 +198,8 @@ class SyncCompletion {
   std::size_t head_ = 0;
   std::size_t tail_ = 0;
   bool msi_aborted_ = false;
+  std::uint64_t written_ = 0;  ///< where the last MSI went, which the journal knows of
+  std::uint64_t written_bytes_ = 0;
   std::array<Pending, kCapacity> pending_{};
   Histogram latency_;
 };

@@ -108,7 +108,7 @@ class GuestHost {
   virtual Result<void> set_state(const std::string& name, const std::string& state) = 0;
   /// Registers and journal as after a reset of the virtual SMMU.
   virtual Result<void> reset(const std::string& name) = 0;
-  /// All guest memory that the engine may have written since the guest was added.
+  /// All guest memory that the engine may have written since the guest was added, in order.
   virtual Result<std::vector<GpaRange>> written(const std::string& name) = 0;
   /// By index of the device.
   virtual Result<std::vector<StreamBinding>> bindings(const std::string& name) = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "apps/session/guest_state.h"
 #include "engine/viommu/registers.h"
@@ -65,21 +66,58 @@ void carry_journal(engine::Journal& from, engine::Journal& to,
   to.set_in_use();
 }
 
-std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers) {
-  std::vector<GpaRange> out{{registers, viommu::kRegisterBytes}};
-  const engine::JournalEvtq evtq = journal.event().evtq();
-  if (evtq.enabled != 0) out.push_back({Gpa{evtq.base}, std::uint64_t{32} << evtq.log2size});
-  // Linux has a CMD_SYNC write over its own slot.
-  const engine::JournalRegisters r = journal.command().registers();
-  if ((r.cr0ack & viommu::cr0::kCmdqEn) != 0) {
-    out.push_back({Gpa{r.cmdq_base & viommu::queue::kAddr}, std::uint64_t{16} << r.cmdq_log2size});
+namespace {
+
+/// Pages of guest memory: in order, disjoint, inside the guest's memory.
+class Pages {
+ public:
+  void add(Gpa gpa, std::uint64_t bytes) {
+    constexpr std::uint64_t kMost = ~std::uint64_t{0} - kPage4K;
+    const std::uint64_t from = gpa.value & ~(kPage4K - 1);
+    const std::uint64_t end = bytes > kMost - gpa.value ? kMost : gpa.value + bytes;
+    pieces_.emplace_back(from, (end + kPage4K - 1) & ~(kPage4K - 1));
   }
-  const engine::JournalIrq irq = journal.event().irq();
-  for (const std::uint64_t word :
-       {irq.evtq_address, irq.gerror_address, journal.command().sync().address.value}) {
-    if (word != 0) out.push_back({Gpa{word}, 4});
+  [[nodiscard]] std::vector<GpaRange> inside(std::span<const engine::MemoryRegion> memory) {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> cut;
+    for (const auto& [from, end] : pieces_) {
+      for (const engine::MemoryRegion& region : memory) {
+        const std::uint64_t a = std::max(from, region.gpa.value);
+        const std::uint64_t b = std::min(end, region.gpa.value + region.size);
+        if (a < b) cut.emplace_back(a, b);
+      }
+    }
+    std::sort(cut.begin(), cut.end());
+    std::vector<GpaRange> out;
+    for (const auto& [from, end] : cut) {
+      if (!out.empty() && from <= out.back().gpa.value + out.back().bytes) {
+        out.back().bytes = std::max(out.back().bytes, end - out.back().gpa.value);
+      } else {
+        out.push_back({Gpa{from}, end - from});
+      }
+    }
+    return out;
   }
-  return out;
+
+ private:
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> pieces_;  ///< from, end
+};
+
+}  // namespace
+
+std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers,
+                                 std::span<const engine::MemoryRegion> memory) {
+  const engine::EventJournal event = journal.event();
+  const engine::CommandJournal command = journal.command();
+  Pages pages;
+  pages.add(registers, viommu::kRegisterBytes);
+  // The SYNC that is being completed: its MSI may come as soon as the guest is taken on again.
+  const engine::CommandJournal::Sync sync = command.sync();
+  if (sync.state == engine::SyncState::kWriteMsi) pages.add(sync.address, sizeof(std::uint32_t));
+  for (const engine::WrittenPages& part : {event.written(), command.written()}) {
+    if (part.everything()) pages.add(Gpa{0}, ~std::uint64_t{0});
+    part.each([&](Gpa gpa, std::uint64_t bytes) { pages.add(gpa, bytes); });
+  }
+  return pages.inside(memory);
 }
 
 std::vector<StreamBinding> bindings_of(engine::Journal& journal) {

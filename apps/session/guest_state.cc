@@ -178,6 +178,9 @@ std::unique_ptr<JournalLayout> fresh(engine::Journal& journal) {
     const SourcePosition at = journal.event().resume_position(i);
     next->event.device[i].position = {at.next, at.lost};
   }
+  // What was written there stays written.
+  std::ranges::copy(journal.layout().event.written, next->event.written);
+  std::ranges::copy(journal.layout().command.written, next->command.written);
   // What the kernel has cached of these is still there.
   std::ranges::copy(journal.layout().command.asid_seen, next->command.asid_seen);
   return next;

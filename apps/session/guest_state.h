@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,9 +47,14 @@ namespace faultline::session {
 void carry_journal(engine::Journal& from, engine::Journal& to,
                    const std::vector<std::optional<std::size_t>>& was);
 
-/// Where the engine may have written guest memory since the guest programmed its queues: the
-/// register page, both queues, and the words of its MSIs.
-[[nodiscard]] std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers);
+/// Where an engine may have written the guest's memory in the life of its journal: the register
+/// page, event queues and MSIs, also where they were before. All of it, where that is too much to
+/// be remembered (engine/written.h).
+///
+/// memory    of the guest
+/// returns   multiples of 4 KiB inside of it, in order and disjoint
+[[nodiscard]] std::vector<GpaRange> written_by(engine::Journal& journal, Gpa registers,
+                                               std::span<const engine::MemoryRegion> memory);
 
 /// What each device's stream is bound to.
 [[nodiscard]] std::vector<StreamBinding> bindings_of(engine::Journal& journal);

@@ -223,7 +223,8 @@ class ServedGuests final : public GuestHost {
   Result<std::vector<GpaRange>> written(const std::string& name) override {
     auto guest = find(name);
     if (!guest) return tl::unexpected(std::move(guest.error()));
-    return written_by(*(*guest)->journal, (*guest)->spec.registers);
+    Served& g = **guest;
+    return written_by(*g.journal, g.spec.registers, g.spec.memory);
   }
   Result<std::vector<StreamBinding>> bindings(const std::string& name) override {
     auto guest = find(name);
