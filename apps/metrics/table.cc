@@ -130,8 +130,7 @@ void add_shard(Table& table, std::string name, std::string help, std::string uni
 /// In seconds. A round may begin while the moment is taken, so after its `now`.
 double beat_age(const Moment& m, const ShardSnapshot& s) {
   if (s.counters.beat == 0) return static_cast<double>(m.uptime_ns) / 1e9;  // not one round yet
-  const auto now = static_cast<std::uint64_t>(m.now);
-  return s.counters.beat >= now ? 0 : number(now - s.counters.beat) / 1e9;
+  return s.counters.beat >= m.now ? 0 : number(m.now - s.counters.beat) / 1e9;
 }
 
 void add_shards(Table& table) {

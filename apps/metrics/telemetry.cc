@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -45,8 +44,7 @@ class Dict {
       return;
     }
     char text[32];
-    std::snprintf(text, sizeof text, "%.17g", value);
-    add(key, std::string(text));
+    add(key, std::string(text, std::to_chars(text, text + sizeof text, value).ptr));
   }
   /// What a command returns.
   [[nodiscard]] int result() const noexcept { return error_; }
