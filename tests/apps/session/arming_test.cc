@@ -45,7 +45,9 @@ TEST(Arming, AShardThatWouldSleepAsksAndBelievesTheAnswer) {
   Service service;
   std::array<int, 3> fds{};
   for (int& fd : fds) fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const auto [doorbell, arm, armed] = fds;
+  const int doorbell = fds[0];
+  const int arm = fds[1];
+  const int armed = fds[2];
   GuestRequest half = vmm.request(0);
   half.arm_eventfd = duplicate(arm);
   half.armed_eventfd = duplicate(armed);
