@@ -67,8 +67,8 @@ class IommufdObjects : public ::testing::Test {
     return killed().back()->objects();
   }
   static std::vector<KernelGuest*>& killed() {
-    static std::vector<KernelGuest*> all;
-    return all;
+    static auto* const all = new std::vector<KernelGuest*>;  // reachable to the very end
+    return *all;
   }
   static Stage1Config bypass() {
     Stage1Config c;
