@@ -303,6 +303,10 @@ Result<void> GuestBook::restore_one(const std::string& name, Generations& genera
   auto guest = std::make_unique<Guest>();
   guest->parts = std::move(restored->parts);
   guest->state = std::move(restored->state);
+  if (auto ok = take_from_host(*guest, *journal); !ok) {
+    (void)host_->remove(name);
+    return ok;
+  }
   guest->served = true;
   guest->left_at = now;
   guest->generation = generations.rbegin()->first;  // the next one is newer than all that is kept

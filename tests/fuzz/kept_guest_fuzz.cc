@@ -83,6 +83,10 @@ class Whole {
                                    {"armed", r.armed_eventfd}}) {
       if (fd >= 0) whole.is(part, fd);
     }
+    for (std::size_t i = 0; i < r.object_fds.size(); ++i) {
+      whole.is("o" + std::to_string(i), r.object_fds[i]);
+    }
+    hold(!r.objects.empty() || r.object_fds.empty(), "files of objects that there are not");
     hold(r.journal >= 0, "a guest without its journal");
     whole.is("journal", r.journal);
   }
@@ -162,6 +166,10 @@ session::GuestParts any_parts(const std::string& name, Input& in) {
   parts.backend_fds.push_back(file_of(""));
   for (unsigned i = 0; i < shape / 16U % 3U; ++i) {
     parts.routes.push_back({Gpa{0x8080040}, i, file_of("")});
+  }
+  if (shape >= 0xc0) {
+    parts.objects = "what the host made";
+    for (unsigned i = 0; i <= shape % 2U; ++i) parts.object_fds.push_back(file_of(""));
   }
   const std::uint8_t wires = in.byte();
   Fd* const all[] = {&parts.evtq,     &parts.gerror, &parts.sync,

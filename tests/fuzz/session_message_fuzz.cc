@@ -184,6 +184,7 @@ class Run {
       options.limits.messages_per_second = 1'000'000;
       options.linger_ns = in_.flag() ? 0 : 3'600'000'000'000;
       StrictHost host;
+      host.makes_objects = true;
       CountingKeeper keeper;
       {
         auto server = session::Server::make(host, keeper, options);

@@ -40,7 +40,8 @@ class StrictHost final : public session::GuestHost {
   static constexpr std::size_t kGuests = 3, kDevices = 3, kParts = 4;
   static constexpr std::uint64_t kBytes = 1 << 20;
 
-  bool refuse = false;  ///< every call that can fail does
+  bool refuse = false;         ///< every call that can fail does
+  bool makes_objects = false;  ///< kernel objects of its own; else those of an earlier life
   /// What is promised of each guest, in the place of what a session's limits promise.
   std::function<void(const session::GuestRequest&)> promised = check;
 
@@ -55,7 +56,9 @@ class StrictHost final : public session::GuestHost {
     hold(!guests_.contains(name), "a guest is added twice");
     promised(served.request);
     if (refuse) return fail(EINVAL, "guest " + name + ": refused");
-    served.journal = session::Fd(::memfd_create("journal", MFD_CLOEXEC));
+    const int journal = served.request.journal;  // it goes on with that of an earlier life
+    served.journal = session::Fd(journal >= 0 ? ::fcntl(journal, F_DUPFD_CLOEXEC, 3)
+                                              : ::memfd_create("journal", MFD_CLOEXEC));
     served.paused = served.request.paused;
     return guests_.emplace(name, std::move(served)).first->second.journal.get();
   }
@@ -71,8 +74,10 @@ class StrictHost final : public session::GuestHost {
     return old.journal.get();
   }
   Result<session::KeptObjects> objects(const std::string& name) override {
-    (void)served(name);
-    return session::KeptObjects{};
+    const Served& guest = served(name);
+    if (makes_objects) return session::KeptObjects{"made here", {guest.journal.get()}};
+    const session::GuestRequest& r = guest.request;
+    return session::KeptObjects{r.objects, r.object_fds};
   }
   Result<void> remove(const std::string& name) override {
     (void)served(name);
@@ -134,6 +139,7 @@ class StrictHost final : public session::GuestHost {
         for (const int fd : d.fds) fds.emplace_back(fd);
       }
       for (const int fd : request.backend_fds) fds.emplace_back(fd);
+      for (const int fd : request.object_fds) fds.emplace_back(fd);
       for (const auto& route : request.routes) fds.emplace_back(route.eventfd);
       for (const int fd : {request.evtq_eventfd, request.gerror_eventfd, request.sync_eventfd,
                            request.doorbell_eventfd, request.arm_eventfd, request.armed_eventfd,
