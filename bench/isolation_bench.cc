@@ -103,6 +103,8 @@ class Tenant {
     for (int i = 0; i < 1000 && guest_.page_.load(viommu::Reg32::kCr0Ack) != 0xc; ++i) {
       event_->round(monotonic_ns());
       command_->round(monotonic_ns());
+      engine::Stage1Job job;
+      if (rings_.to_cold.pop(job)) rings_.from_cold.push({job.guest, job.device, {}});
     }
     if (guest_.page_.load(viommu::Reg32::kCr0Ack) != 0xc) {
       throw std::runtime_error("the queues were not enabled");

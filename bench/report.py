@@ -200,9 +200,21 @@ def attach_rows(figures):
                                         for q in ("p50", "p90", "max")]
 
 
+def isolation_rows(figures):
+    for name in figures.order["isolation"]:
+        if ("isolation", name) in figures.errors:
+            yield [code(name), "–", "–", "–", "–", figures.errors["isolation", name]]
+            continue
+        yield [code(name)] + [number(figures.median("isolation", name, counter))
+                              for counter in ("sync_p50_ns", "sync_p99_ns", "fault_p50_ns",
+                                              "fault_p99_ns", "submissions")]
+
+
 # Programs whose figures are not one time each.
 TABLES = {
     "sleep": (["benchmark", "CPU %", "wake-up p50, ns", "p99, ns", "sleeps"], sleep_rows),
+    "isolation": (["benchmark", "SYNC p50, ns", "p99, ns", "fault p50, ns", "p99, ns",
+                   "foreign submissions"], isolation_rows),
     "attach": (["benchmark", "round", "p50, ns", "p90, ns", "max, ns"], attach_rows),
 }
 
