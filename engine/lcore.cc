@@ -60,6 +60,8 @@ std::vector<std::string> eal_arguments(const LcoreOptions& options) {
       options.telemetry ? "--telemetry" : "--no-telemetry",
       "--log-level",
       "lib.eal:error",
+      "--log-level",
+      "lib.telemetry:error",
       "--file-prefix",
       options.file_prefix.empty() ? "faultline-" + std::to_string(getpid()) : options.file_prefix};
   if (options.hugepages) {
