@@ -206,4 +206,9 @@ class PeerEnd {
   unsigned id_ = 0;
 };
 
+/// The request that takes over a lingering guest.
+inline json attach(const std::string& guest, const std::string& token) {
+  return {{"method", "guest.attach"}, {"guest", guest}, {"token", token}};
+}
+
 }  // namespace faultline::session::testing

@@ -7,16 +7,13 @@
 namespace faultline::session {
 namespace {
 
+using testing::attach;
 using testing::Bench;
 using testing::event;
 using testing::json;
 using testing::memfd;
 using testing::open_fds;
 using testing::PeerEnd;
-
-json attach(const std::string& guest, const std::string& token) {
-  return {{"method", "guest.attach"}, {"guest", guest}, {"token", token}};
-}
 
 TEST(Restore, AnotherLifeServesTheGuestsThatWereKept) {
   Bench first;
