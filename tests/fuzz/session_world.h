@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -22,16 +21,11 @@
 #include "apps/session/keeper.h"
 #include "apps/session/server.h"
 #include "tests/fuzz/input.h"
+#include "tests/support/descriptors.h"
 
 namespace faultline::fuzz {
 
-inline std::size_t open_descriptors() {
-  DIR* folder = ::opendir("/proc/self/fd");
-  std::size_t n = 0;
-  while (::readdir(folder) != nullptr) ++n;
-  ::closedir(folder);
-  return n;
-}
+using test_support::open_descriptors;
 
 /// A host that serves nothing and holds the server to what GuestHost says: each guest is whole,
 /// within the limits and sane, and no call comes in a state in which it means nothing.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -13,16 +12,11 @@
 
 #include "apps/client/faultline_client.h"
 #include "tests/apps/client/fake_service.h"
+#include "tests/support/descriptors.h"
 
 namespace faultline::testing_client {
 
-inline std::size_t open_descriptors() {
-  DIR* folder = ::opendir("/proc/self/fd");
-  std::size_t n = 0;
-  while (::readdir(folder) != nullptr) ++n;
-  ::closedir(folder);
-  return n;
-}
+using test_support::open_descriptors;
 
 /// A guest of two memory parts and two devices.
 struct TestGuest {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -24,18 +23,13 @@
 #include "apps/session/server.h"
 #include "apps/session/wire.h"
 #include "tests/apps/session/fake_host.h"
+#include "tests/support/descriptors.h"
 
 namespace faultline::session::testing {
 
 using nlohmann::json;
 
-inline std::size_t open_fds() {
-  DIR* folder = ::opendir("/proc/self/fd");
-  std::size_t n = 0;
-  while (::readdir(folder) != nullptr) ++n;
-  ::closedir(folder);
-  return n;
-}
+using test_support::open_descriptors;
 
 /// Holds duplicates, as systemd does.
 class MapKeeper final : public Keeper {

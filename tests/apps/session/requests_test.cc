@@ -10,7 +10,7 @@ using testing::Bench;
 using testing::event;
 using testing::json;
 using testing::memfd;
-using testing::open_fds;
+using testing::open_descriptors;
 using testing::PeerEnd;
 
 std::vector<Fd> one(Fd fd) {
@@ -267,7 +267,7 @@ TEST(Requests, RefusedDescriptorsAreClosed) {
   Bench bench;
   PeerEnd vmm(bench);
   ASSERT_TRUE(vmm.add_guest("g"));
-  const std::size_t before = open_fds();
+  const std::size_t before = open_descriptors();
   for (int i = 0; i < 20; ++i) {
     std::vector<Fd> fds;
     for (int k = 0; k < 5; ++k) fds.push_back(event());
@@ -282,7 +282,7 @@ TEST(Requests, RefusedDescriptorsAreClosed) {
     EXPECT_FALSE(vmm.ok({{"method", "nothing"}}, fds));
     vmm.fds.clear();
   }
-  EXPECT_EQ(open_fds(), before);
+  EXPECT_EQ(open_descriptors(), before);
 }
 
 }  // namespace

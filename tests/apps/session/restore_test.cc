@@ -12,7 +12,7 @@ using testing::Bench;
 using testing::event;
 using testing::json;
 using testing::memfd;
-using testing::open_fds;
+using testing::open_descriptors;
 using testing::PeerEnd;
 
 TEST(Restore, AnotherLifeServesTheGuestsThatWereKept) {
@@ -121,7 +121,7 @@ TEST(Restore, OfTwoGenerationsTheNewestThatIsWholeCounts) {
 }
 
 TEST(Restore, WhatIsNotWholeIsLetGoWithALine) {
-  const std::size_t before = open_fds();
+  const std::size_t before = open_descriptors();
   {
     Bench first;
     PeerEnd vmm(first);
@@ -148,7 +148,7 @@ TEST(Restore, WhatIsNotWholeIsLetGoWithALine) {
     EXPECT_TRUE(second.logged("guest b of an earlier life is let go: it has no record"));
     EXPECT_TRUE(second.logged("guest d of an earlier life is let go: its record is not JSON"));
   }
-  EXPECT_EQ(open_fds(), before);
+  EXPECT_EQ(open_descriptors(), before);
 }
 
 TEST(Restore, AGuestThatTheHostRefusesIsLetGo) {

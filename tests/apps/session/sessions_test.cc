@@ -18,7 +18,7 @@ using testing::Bench;
 using testing::event;
 using testing::json;
 using testing::memfd;
-using testing::open_fds;
+using testing::open_descriptors;
 using testing::PeerEnd;
 
 TEST(Sessions, AGuestGoesToTheEngineWithAllThatWasPassed) {
@@ -73,10 +73,10 @@ TEST(Sessions, WhatTheHostRefusesChangesNothing) {
   ASSERT_TRUE(vmm.add_guest("g"));
   ASSERT_TRUE(vmm.add_memory("g"));
   ASSERT_TRUE(vmm.add_device("g", 1));
-  const std::size_t before = open_fds();
+  const std::size_t before = open_descriptors();
   bench.host.fail_next("no room");
   EXPECT_EQ(vmm.refused({{"method", "start"}, {"guest", "g"}}), "no room");
-  EXPECT_EQ(open_fds(), before);
+  EXPECT_EQ(open_descriptors(), before);
   EXPECT_TRUE(bench.keeper.held.empty());
   ASSERT_TRUE(vmm.of("start", "g")) << vmm.error;
   vmm.fds.clear();
@@ -126,7 +126,7 @@ TEST(Sessions, AServedGuestGetsAndLosesDevicesAndMemory) {
 
 TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   Bench bench;
-  const std::size_t before = open_fds();
+  const std::size_t before = open_descriptors();
   auto vmm = std::make_unique<PeerEnd>(bench);
   PeerEnd other(bench);
   other.serve_guest("other");
@@ -158,7 +158,7 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   other.fds.clear();
   EXPECT_TRUE(bench.host.guests.empty());
   EXPECT_TRUE(bench.keeper.held.empty());
-  EXPECT_EQ(open_fds(), before);
+  EXPECT_EQ(open_descriptors(), before);
 }
 
 TEST(Sessions, WhoDoesNotComeBackLosesTheGuest) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
@@ -22,18 +21,13 @@
 #include "engine/cold_lane.h"
 #include "kernel/soft/soft_process.h"
 #include "kernel/soft/soft_process_sys.h"
+#include "tests/support/descriptors.h"
 
 namespace faultline::session::testing_vmm {
 
 using Sys = soft::SoftProcessSys;
 
-inline std::size_t open_descriptors() {
-  DIR* folder = ::opendir("/proc/self/fd");
-  std::size_t n = 0;
-  while (::readdir(folder) != nullptr) ++n;
-  ::closedir(folder);
-  return n;
-}
+using test_support::open_descriptors;
 
 inline int duplicate(int fd) {
   return fd < 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
