@@ -66,6 +66,13 @@ void remove_stale(const std::string& path) {
   ::close(fd);
 }
 
+/// httplib says only that it failed; the errno of the call that failed is still there. `errno` is 0
+/// before it is asked.
+tl::unexpected<Error> cannot_listen(const std::string& where) {
+  const int why = errno != 0 ? errno : EADDRNOTAVAIL;
+  return fail(why, where + ": cannot listen there, choose another metrics.listen");
+}
+
 }  // namespace
 
 struct MetricsEndpoint::State {
@@ -100,9 +107,8 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOp
     }
     remove_stale(options.listen);
     s.server.set_address_family(AF_UNIX);
-    if (!s.server.bind_to_port(options.listen, 80)) {
-      return fail(EADDRINUSE, where + ": cannot listen there: is it in use, is the folder there?");
-    }
+    errno = 0;
+    if (!s.server.bind_to_port(options.listen, 80)) return cannot_listen(where);
     s.path = options.listen;
   } else {
     const std::optional<Address> address = parse_tcp(options.listen);
@@ -119,9 +125,10 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOp
       (void)::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     });
     s.port = address->port;
+    errno = 0;
     const bool bound = s.port == 0 ? (s.port = s.server.bind_to_any_port(address->host)) > 0
                                    : s.server.bind_to_port(address->host, s.port);
-    if (!bound) return fail(EADDRINUSE, where + ": cannot listen there: is the port in use?");
+    if (!bound) return cannot_listen(where);
   }
   s.thread = std::thread([&s, cpus = options.housekeeping] {
     engine::stay_on(cpus);  // the threads that answer are started by this one

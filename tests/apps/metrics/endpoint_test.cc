@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -162,6 +163,19 @@ TEST(MetricsEndpoint, ListensOnlyOnThisMachine) {
     EXPECT_EQ(endpoint.error().message().find('\n'), std::string::npos);
   }
   EXPECT_TRUE(MetricsEndpoint::start({.listen = "0.0.0.0:0", .allow_remote = true}, one_guest));
+}
+
+TEST(MetricsEndpoint, SaysWhyItCannotListen) {
+  const auto code = [](const std::string& listen) {
+    auto endpoint = MetricsEndpoint::start({.listen = listen, .allow_remote = true}, one_guest);
+    return endpoint ? 0 : endpoint.error().code;
+  };
+  auto first = MetricsEndpoint::start({.listen = "127.0.0.1:0"}, one_guest);
+  ASSERT_TRUE(first) << first.error().message();
+  EXPECT_EQ(code("127.0.0.1:" + std::to_string((*first)->port())), EADDRINUSE);
+  EXPECT_EQ(code("192.0.2.1:9"), EADDRNOTAVAIL);  // set apart for documents: nobody has it
+  EXPECT_EQ(code("/nonexistent/metrics"), ENOENT);
+  EXPECT_EQ(code("/proc/self/status"), EADDRINUSE);
 }
 
 TEST(MetricsEndpoint, ListensOnAUnixSocket) {
