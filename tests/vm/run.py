@@ -28,6 +28,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # A machine under emulation on a busy host may take many times what it takes on an idle one.
 TIMEOUT_S = 1800
 
+# What tests read of the checkout.
+SOURCES = ("config", "doc", "tests/data")
+
+# Who is who, as in Debian.
+IDENTITIES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+}
+
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /dev /proc /sys /tmp
 /bin/busybox --install -s /bin
@@ -37,6 +47,7 @@ mount -t sysfs sys /sys
 mount -t tmpfs tmp /tmp
 [ -d /sys/kernel/debug ] && mount -t debugfs debug /sys/kernel/debug
 mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
+ip link set lo up 2>/dev/null
 exec >/dev/{console} 2>&1 </dev/null
 stty raw 2>/dev/null
 export HOME=/root PATH=/bin FAULTLINE_SOURCE_ROOT=/source
@@ -216,9 +227,12 @@ def make_initrd(suite, arguments, names, path):
         image.program(f"tests/{name}", program, suite.strip)
         if options:
             image.add(f"tests/{name}.arguments", " ".join(options).encode())
-    for source in sorted([*ROOT.glob("tests/data/**/*"), *ROOT.glob("config/**/*")]):
-        if source.is_file():
-            image.add(f"source/{source.relative_to(ROOT)}", source.read_bytes())
+    for part in SOURCES:
+        for source in sorted(ROOT.glob(f"{part}/**/*")):
+            if source.is_file():
+                image.add(f"source/{source.relative_to(ROOT)}", source.read_bytes())
+    for identities, content in IDENTITIES.items():
+        image.add(identities, content.encode())
     script = INIT.format(
         console=suite.console, setup=suite.setup, programs=" ".join(names)
     )
