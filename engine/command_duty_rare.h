@@ -69,6 +69,7 @@ FAULTLINE_RARE void CommandDuty<Sink, Policy, Hook, Clock>::recover() noexcept {
 
 FAULTLINE_RARE std::size_t CommandDuty<Sink, Policy, Hook, Clock>::serve_registers(
     Nanos now) noexcept {
+  if (syncs_.owes()) syncs_.pay();  // after recover() the first round comes here
   const bool quiet = at_rest() && policy_.oldest(handled_) == told_;
   const std::size_t work = registers_.step(now, quiet);
   if (registers_.queue_epoch() != epoch_) {

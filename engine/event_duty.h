@@ -83,7 +83,8 @@ class EventDuty {
   EventDuty& operator=(const EventDuty&) = delete;
 
   /// Go on where the journal says that somebody stopped; on a fresh journal this does nothing that
-  /// the guest could see. Always interrupts once, because whether it was done is not journalled.
+  /// the guest could see. The first round always interrupts, because whether it was done is not
+  /// journalled.
   void resume() noexcept;
 
   /// One round: what CommandDuty asks, then at most kBurst records of every source, of all of them
@@ -363,6 +364,7 @@ class EventDuty {
   Nanos last_work_ = 0;          ///< when that was
   std::uint32_t irq_control_ = 0;
   bool interrupt_due_ = false;
+  bool gerror_interrupt_due_ = false;  ///< of resume(), told with the other one
   bool loss_owed_ = false;
   bool stopped_ = false;
   bool unsent_ack_ = false;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "engine/event_duty.h"
 
@@ -65,10 +66,10 @@ void EventDuty<Sources, Hook, Clock>::resume() noexcept {
   journal_.set_reading(0);
   const std::uint32_t active = journal_.gerror() ^ setup_.page.acquire(viommu::Reg32::kGerrorn);
   if ((active & viommu::gerror::kAll) != 0 && (irq_control_ & viommu::irq_ctrl::kGerror) != 0) {
-    gerror_interrupt_.raise(*setup_.memory);
+    gerror_interrupt_due_ = true;
   }
-  interrupt_due_ = false;
-  if (evtq_.enabled()) interrupt();
+  // In the first round: an eventfd may block (nudge.h), and this is the control thread.
+  interrupt_due_ = gerror_interrupt_due_ || evtq_.enabled();
 }
 
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
@@ -89,7 +90,8 @@ Nanos EventDuty<Sources, Hook, Clock>::longest_sleep() const noexcept {
 template <FaultSourceSet Sources, StepHook Hook, class Clock>
 void EventDuty<Sources, Hook, Clock>::interrupt() noexcept {
   interrupt_due_ = false;
-  if ((irq_control_ & viommu::irq_ctrl::kEvtq) == 0) return;
+  if (std::exchange(gerror_interrupt_due_, false)) gerror_interrupt_.raise(*setup_.memory);
+  if (!evtq_.enabled() || (irq_control_ & viommu::irq_ctrl::kEvtq) == 0) return;
   evtq_interrupt_.raise(*setup_.memory);
   step(JournalStep::kEventInterrupted);
 }

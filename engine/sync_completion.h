@@ -48,14 +48,33 @@ class SyncCompletion {
 
   /// After a restart: what the journal says is still to be done for the SYNC that was being
   /// completed. Then CONS in the page, the journal and (by the caller) the queue agree.
+  /// thread  control path
   void recover() noexcept {
     const CommandJournal::Sync sync = journal_.sync();
     if (sync.state == SyncState::kNone) return;
     if (sync.state == SyncState::kWriteMsi) {
-      write_msi(sync.address.value, sync.data);
-      journal_.sync_msi_written();
+      // An eventfd may block (nudge.h): that is for the shard. Until then the journal owes it.
+      owed_ = memory_->pointer(sync.address, sizeof(std::uint32_t)) == nullptr;
+      if (!owed_) {
+        write_msi(sync.address.value, sync.data);
+        journal_.sync_msi_written();
+      }
     }
     page_.release(viommu::Reg32::kCmdqCons, sync.cons);
+    if (owed_) {
+      journal_.set_cons(sync.cons);
+    } else {
+      journal_.end_sync();
+    }
+  }
+
+  /// recover() left an MSI to tell: pay() before CONS or the queue change.
+  [[nodiscard]] bool owes() const noexcept { return owed_; }
+  void pay() noexcept {
+    owed_ = false;
+    const CommandJournal::Sync sync = journal_.sync();
+    write_msi(sync.address.value, sync.data);
+    journal_.sync_msi_written();
     journal_.end_sync();
   }
 
@@ -198,6 +217,7 @@ class SyncCompletion {
   std::size_t head_ = 0;
   std::size_t tail_ = 0;
   bool msi_aborted_ = false;
+  bool owed_ = false;
   std::uint64_t written_ = 0;  ///< where the last MSI went, which the journal knows of
   std::uint64_t written_bytes_ = 0;
   std::array<Pending, kCapacity> pending_{};

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -159,6 +161,36 @@ INSTANTIATE_TEST_SUITE_P(CommandRecovery, CommandsKilledAt, testing::ValuesIn(kS
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+TEST(CommandRecovery, ASyncsEventfdIsToldOnceByTheShardHoweverOftenItStartsAgain) {
+  const int its = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  constexpr std::uint64_t kNoMemory = 0x7'0000'0040;
+  World world;
+  world.spec.routes = {{Gpa{kNoMemory}, 6, its}};
+  Batching engine(world);
+  world.write_ste(0, 3);
+  ASSERT_TRUE(engine.probe());
+  world.plan = {JournalStep::kSyncJournalled, 1, {}};
+  world.queue({tlbi_va(0x1000), sync_msi(kNoMemory, 6), tlbi_va(0x2000), sync()});
+  engine.rounds(20);
+  ASSERT_EQ(world.plan.count, 0U) << "never killed";
+  const auto told = [its] {
+    std::uint64_t n = 0;
+    return ::read(its, &n, sizeof n) == sizeof n ? n : 0;
+  };
+  for (int life = 0; life < 3; ++life) {
+    engine.restart();
+    EXPECT_EQ(told(), 0U) << "the control thread may hang in it";
+    EXPECT_EQ(world.used(), 2U) << "the SYNC itself took effect";
+  }
+  ASSERT_TRUE(engine.until([&] { return world.used() == 0; }));
+  EXPECT_EQ(told(), 1U);
+  EXPECT_EQ(world.cons_error(), 0U);
+  engine.restart();
+  engine.rounds(20);
+  EXPECT_EQ(told(), 0U);
+  ::close(its);
+}
 
 TEST(CommandRecovery, ARestartDoesNotBindWhatIsBound) {
   World world;
