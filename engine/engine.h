@@ -86,7 +86,8 @@ class Engine {
   ///
   /// place   of a running engine: its shards; unset: those with the fewest duties. Before start()
   ///         it is the plan that says
-  /// errors  a spec, memory map, journal or place that makes no sense; two guests of one name
+  /// errors  a spec, memory map, journal or place that makes no sense; two guests of one name; a
+  ///         shard that does not answer (ETIMEDOUT: nothing of the guest is left on it)
   Result<void> add_guest(GuestSpec spec, Sources sources, Sink sink, Journal& journal,
                          const std::optional<GuestPlan>& place = {});
 
@@ -151,14 +152,23 @@ class Engine {
  private:
   static constexpr Nanos kAckNs = 2'000'000'000;
   static constexpr Nanos kColdPollNs = 500'000;
+  static constexpr Nanos kNudgeEveryNs = 10'000'000;
+
+  /// kEndless: for the way back after an error. A shard that never answers is for the watchdog.
+  enum class Patience : std::uint8_t { kSome, kEndless };
 
   Result<void> place_guest(GuestType& guest, const GuestPlan& plan);
-  Result<void> tell(std::size_t shard, ShardMessage message);
+  /// errors  it did not answer within kAckNs: the message was taken back
+  Result<void> tell(std::size_t shard, ShardMessage message, Patience patience);
+  /// Until done(), with shards that hang in a system call taken out of it.
+  template <class Done>
+  void wait_for_shards(Done&& done);
   /// `at` is the duty's shard: changed when it took effect. returns  whether it had to move
   template <class D>
   Result<bool> move_duty(D& duty, std::size_t& at, std::size_t to);
   template <class D>
-  Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty);
+  Result<void> change(std::size_t shard, ShardMessage::Kind kind, D& duty,
+                      Patience patience = Patience::kSome);
   Result<void> change_duties(GuestType& guest, ShardMessage::Kind kind);
   [[nodiscard]] Result<GuestType*> find_guest(const std::string& name);
   [[nodiscard]] GuestPlan least_loaded() const;

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/engine.h"
+#include "engine/nudge.h"
 #include "kernel/base/populate.h"
 
 namespace faultline::engine {
@@ -174,6 +175,7 @@ unsigned Engine<Sources, Sink, Hook>::nudge_stalled(Nanos before) noexcept {
   if (!running_ || !launcher_.nudge) return 0;
   unsigned nudged = 0;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
+    if (shards_[i]->ended()) continue;
     if (std::max(load_relaxed(shards_[i]->counters().beat), started_) >= before) continue;
     launcher_.nudge(i);
     ++nudged;
@@ -193,7 +195,7 @@ Result<bool> Engine<Sources, Sink, Hook>::move_duty(D& duty, std::size_t& at, st
   }
   if (auto ok = change(to, ShardMessage::Kind::kAdd, duty); !ok) {
     // It had room for it a moment ago.
-    if (auto back = change(at, ShardMessage::Kind::kAdd, duty); !back) {
+    if (auto back = change(at, ShardMessage::Kind::kAdd, duty, Patience::kEndless); !back) {
       return fail(std::move(back.error()), "a duty is on no shard");
     }
     return tl::unexpected(ok.error());
@@ -241,8 +243,15 @@ template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::stop() {
   if (!running_) return {};
   for (auto& shard : shards_) {
+    const ShardMessage stop{ShardMessage::Kind::kStop, 0, 0, ++token_};
     // A full ring means that the shard is about to read it.
-    while (!shard->post({ShardMessage::Kind::kStop, 0, 0, ++token_})) std::this_thread::yield();
+    wait_for_shards([&] { return shard->post(stop); });
+  }
+  // One that hangs in a guest's descriptor would not come to its end.
+  if (launcher_.nudge) {
+    wait_for_shards([&] {
+      return std::ranges::all_of(shards_, [](const auto& shard) { return shard->ended(); });
+    });
   }
   launcher_.join();
   // Until here it has answered the duties that were draining.
@@ -290,12 +299,12 @@ Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardM
   if (auto ok = change(guest.event_shard, kind, guest.event()); !ok) return ok;
   auto ok = std::visit([&](auto& duty) { return change(guest.command_shard, kind, *duty); },
                        guest.command());
-  // Half a guest is never left on the shards.
+  // Half a guest is never left on the shards: it may be freed next.
   if (!ok) {
     (void)change(
         guest.event_shard,
         kind == ShardMessage::Kind::kAdd ? ShardMessage::Kind::kRemove : ShardMessage::Kind::kAdd,
-        guest.event());
+        guest.event(), Patience::kEndless);
   }
   return ok;
 }
@@ -303,7 +312,7 @@ Result<void> Engine<Sources, Sink, Hook>::change_duties(GuestType& guest, ShardM
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 template <class D>
 Result<void> Engine<Sources, Sink, Hook>::change(std::size_t shard, ShardMessage::Kind kind,
-                                                 D& duty) {
+                                                 D& duty, Patience patience) {
   CoreShard& on = *shards_[shard];
   const bool add = kind == ShardMessage::Kind::kAdd;
   if (add && !on.watch(duty)) {
@@ -311,8 +320,9 @@ Result<void> Engine<Sources, Sink, Hook>::change(std::size_t shard, ShardMessage
   }
   Result<void> done;
   if (running_) {
-    done = tell(shard, {kind, CoreShard::template type_of<D>(),
-                        reinterpret_cast<std::uintptr_t>(&duty), 0});
+    done = tell(
+        shard, {kind, CoreShard::template type_of<D>(), reinterpret_cast<std::uintptr_t>(&duty), 0},
+        patience);
   } else if (!(add ? on.add(duty) : on.remove(duty))) {
     done = fail(0, "shard " + std::to_string(shard) + " cannot take or drop a duty");
   }
@@ -321,23 +331,41 @@ Result<void> Engine<Sources, Sink, Hook>::change(std::size_t shard, ShardMessage
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
-Result<void> Engine<Sources, Sink, Hook>::tell(std::size_t shard, ShardMessage message) {
+Result<void> Engine<Sources, Sink, Hook>::tell(std::size_t shard, ShardMessage message,
+                                               Patience patience) {
+  CoreShard& to = *shards_[shard];
   message.token = ++token_;
   const Nanos until = monotonic_ns() + kAckNs;
   bool sent = false;
-  while (monotonic_ns() < until) {
-    if (!sent) sent = shards_[shard]->post(message);
+  bool answered = false;
+  bool accepted = false;
+  wait_for_shards([&] {
+    if (!sent) sent = to.post(message);
     std::uint64_t token = 0;
-    bool accepted = false;
-    while (shards_[shard]->take_ack(token, accepted)) {
-      if (token != message.token) continue;
-      if (accepted) return {};
-      return fail(ENOSPC, "shard " + std::to_string(shard) + " refused a duty");
+    while (!answered && to.take_ack(token, accepted)) answered = token == message.token;
+    if (answered) return true;
+    // What it has begun to serve is answered; what it has not it never will.
+    return patience == Patience::kSome && monotonic_ns() >= until &&
+           (!sent || to.withdraw(message.token));
+  });
+  if (!answered) return fail(ETIMEDOUT, "shard " + std::to_string(shard) + " does not answer");
+  if (!accepted) return fail(ENOSPC, "shard " + std::to_string(shard) + " refused a duty");
+  return {};
+}
+
+template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
+template <class Done>
+void Engine<Sources, Sink, Hook>::wait_for_shards(Done&& done) {
+  Nanos nudged = 0;
+  while (!done()) {
+    const Nanos now = monotonic_ns();
+    if (now - nudged >= kNudgeEveryNs) {
+      nudged = now;
+      (void)nudge_stalled(now - kHangNs);
     }
     const timespec pause{0, 100'000};
     nanosleep(&pause, nullptr);
   }
-  return fail(ETIMEDOUT, "shard " + std::to_string(shard) + " does not answer");
 }
 
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>

@@ -3,7 +3,13 @@
 
 #include <pthread.h>
 
+#include "kernel/base/clock.h"
+
 namespace faultline::engine {
+
+/// A shard that has not begun a round for so long hangs in a call: longer than any sleep
+/// (idle.sleep-longest-us).
+inline constexpr Nanos kHangNs = 300'000'000;
 
 /// How a polling thread is taken out of a system call that blocks it.
 ///

@@ -67,7 +67,10 @@ void run_loop(std::span<Shard* const> shards, IdleOptions options, Clock&& clock
     }
     if (stopping) [[unlikely]] {
       if (drain_until == 0) drain_until = now + kDrainNs;
-      if ((work == 0 && quiet) || now >= drain_until) return;
+      if ((work == 0 && quiet) || now >= drain_until) {
+        for (Shard* shard : shards) shard->end();
+        return;
+      }
     }
     idle_rounds = work == 0 ? idle_rounds + 1 : 0;
     if (idle_rounds > 0) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -52,7 +54,8 @@ struct alignas(kCacheLine) ShardCounters {
 /// that guest (or with it, while its budget gives it another submission). With N guests of one
 /// submission each, everybody's turn comes within N rounds.
 ///
-/// thread  round() and what it calls: the owning core. post(), take_ack(), watch(), unwatch(): one
+/// thread  round() and what it calls: the owning core. post(), withdraw(), take_ack(), watch(),
+/// unwatch(): one
 ///         control thread. add() and remove() directly: only while no core runs the shard
 template <Duty... Duties>
 class Shard {
@@ -124,6 +127,11 @@ class Shard {
 
   [[nodiscard]] bool stopping() const noexcept { return stopping_; }
 
+  /// Its loop has returned. Release: all that the shard did; pairs with the acquire in ended().
+  void end() noexcept { store_release(ended_, std::uint32_t{1}); }
+  /// thread  any
+  [[nodiscard]] bool ended() const noexcept { return load_acquire(ended_) != 0; }
+
   /// Nothing is in flight in any duty.
   [[nodiscard]] bool quiet() const noexcept {
     return std::apply([](const auto&... list) { return (all_quiet(list) && ...); }, duties_);
@@ -131,9 +139,24 @@ class Shard {
 
   /// returns  false when the ring is full: try again
   bool post(const ShardMessage& message) noexcept {
+    // Ordered before the shard's look at it by the ring: pushed with release, popped with acquire.
+    offers_[posted_ % kOffers].store(message.token | kOffered, std::memory_order_relaxed);
     const bool pushed = to_shard_.push(message);
+    if (pushed) ++posted_;
     if (sleeper_) sleeper_->wake();
     return pushed;
+  }
+
+  /// Take back a message that the shard has not begun to serve: it never takes effect, and nothing
+  /// that it names is touched. Whoever gives up on a shard has to, before it frees what it offered.
+  /// returns  false: it takes effect; the acknowledgement is there or about to come
+  bool withdraw(std::uint64_t token) noexcept {
+    for (std::atomic<std::uint64_t>& offer : offers_) {
+      std::uint64_t offered = token | kOffered;
+      // Relaxed: that one side has it is all that it says.
+      if (offer.compare_exchange_strong(offered, 0, std::memory_order_relaxed)) return true;
+    }
+    return false;
   }
 
   // For a shard that sleeps; shard_sleep.h says in which order.
@@ -219,6 +242,8 @@ class Shard {
     std::uint64_t accepted = 0;
   };
   static constexpr unsigned kRing = 64;
+  static constexpr std::size_t kOffers = 2 * kRing;  ///< more than can lie in the ring
+  static constexpr std::uint64_t kOffered = std::uint64_t{1} << 63;
 
   template <class D>
   std::size_t rounds(std::vector<D*>& list, Nanos now) noexcept {
@@ -330,6 +355,8 @@ class Shard {
     std::size_t served = 0;
     ShardMessage message;
     while (to_shard_.pop(message)) {
+      std::atomic<std::uint64_t>& offer = offers_[taken_++ % kOffers];
+      if (offer.exchange(0, std::memory_order_relaxed) == 0) continue;  // withdrawn
       const bool done = serve(message, std::index_sequence_for<Duties...>{});
       from_shard_.push(Ack{message.token, done ? 1U : 0U});
       ++served;
@@ -359,11 +386,17 @@ class Shard {
   std::tuple<std::vector<Duties*>...> duties_;
   SpscRing<ShardMessage> to_shard_{kRing};
   SpscRing<Ack> from_shard_{kRing};
+  /// One for each message in the ring, in its order: its token and kOffered; 0: served or
+  /// withdrawn.
+  std::array<std::atomic<std::uint64_t>, kOffers> offers_{};
+  std::size_t posted_ = 0;  ///< the control thread's
+  std::size_t taken_ = 0;   ///< the shard's
   ShardCounters counters_;
   std::size_t next_ = 0;             ///< the submitting duty that the next round begins with
   const void* submitter_ = nullptr;  ///< owner of the last submission of the round before
   bool one_submission_ = true;
   bool stopping_ = false;
+  std::uint32_t ended_ = 0;
   std::unique_ptr<Sleeper> sleeper_;  ///< null: it never sleeps
 };
 

@@ -36,9 +36,6 @@ namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
 constexpr int kTurnMs = 50;  ///< also how long a signal may wait
-/// A shard without a beat for so long hangs in a call: longer than any sleep
-/// (idle.sleep-longest-us).
-constexpr Nanos kHangNs = 300'000'000;
 
 /// Nobody outlives the service.
 class NoKeeper final : public session::Keeper {
@@ -268,7 +265,8 @@ void Service::watch(Nanos now) {
     peers_->tick(now);
   }
   const Nanos oldest = engine_->host().oldest_beat();
-  if (now > oldest && now - oldest > kHangNs && engine_->host().nudge_stalled(now - kHangNs) > 0) {
+  if (now > oldest && now - oldest > engine::kHangNs &&
+      engine_->host().nudge_stalled(now - engine::kHangNs) > 0) {
     peers_->log("hang",
                 "a shard has not beaten for " + std::to_string((now - oldest) / 1'000'000) +
                     " ms: if a system call held it, as where a VMM made an eventfd block, it was "

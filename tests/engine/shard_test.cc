@@ -113,6 +113,48 @@ TEST(Shard, RefusesAMessageItCannotServe) {
   EXPECT_FALSE(accepted) << "no room";
 }
 
+TEST(Shard, NeverServesAMessageThatWasTakenBack) {
+  TestShard shard;
+  CountingDuty a, b;
+  std::uint64_t token = 0;
+  bool accepted = false;
+  ASSERT_TRUE(shard.post(message(ShardMessage::Kind::kAdd, a, 1)));
+  ASSERT_TRUE(shard.post(message(ShardMessage::Kind::kAdd, b, 2)));
+  EXPECT_TRUE(shard.withdraw(1));
+  EXPECT_FALSE(shard.withdraw(1)) << "once";
+  EXPECT_FALSE(shard.withdraw(7)) << "of none";
+  shard.round(1);
+  ASSERT_TRUE(shard.take_ack(token, accepted));
+  EXPECT_EQ(token, 2U);
+  EXPECT_FALSE(shard.take_ack(token, accepted));
+  EXPECT_EQ(a.rounds, 0U);
+  EXPECT_EQ(b.rounds, 1U);
+  EXPECT_FALSE(shard.withdraw(2)) << "it took effect";
+}
+
+TEST(Shard, TellsTakenBackMessagesFromOthersHoweverManyThereWere) {
+  TestShard shard(4);
+  CountingDuty a, b;
+  std::uint64_t posted = 0;
+  for (std::uint64_t token = 1; token <= 1000; token += 2) {
+    // As many as fit, so that places in the ring are used again and again.
+    ASSERT_TRUE(shard.post(message(ShardMessage::Kind::kAdd, a, token)));
+    ASSERT_TRUE(shard.post(message(ShardMessage::Kind::kAdd, b, token + 1)));
+    ASSERT_TRUE(shard.withdraw(token));
+    if (++posted % 30 != 0) continue;
+    std::uint64_t answered = 0;
+    shard.round(token);
+    std::uint64_t from = 0;
+    bool accepted = false;
+    while (shard.take_ack(from, accepted)) {
+      EXPECT_EQ(from % 2, 0U);
+      ++answered;
+    }
+    EXPECT_EQ(answered, 30U);
+  }
+  EXPECT_EQ(a.rounds, 0U);
+}
+
 TEST(Shard, IsQuietWhenNoDutyHasAnythingInFlight) {
   TestShard shard;
   FlyingDuty a;

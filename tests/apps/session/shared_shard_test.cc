@@ -3,9 +3,14 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/session/guest_budget.h"
 #include "tests/apps/session/soft_vmm.h"
@@ -74,53 +79,179 @@ TEST(SharedShard, AVmmThatAskedForLessKeepsItsOwn) {
   EXPECT_EQ(budget_of(service, "guest2"), budget_of(service, "guest0")) << "one that comes later";
 }
 
+/// A VMM whose guest's event queue interrupts an eventfd that blocks whoever writes it.
+class HostileVmm {
+ public:
+  // It makes processes: before any thread.
+  HostileVmm() : trap_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  ~HostileVmm() { ::close(trap_); }
+  HostileVmm(const HostileVmm&) = delete;
+  HostileVmm& operator=(const HostileVmm&) = delete;
+
+  /// Its driver reads another eventfd, so that nobody ever empties this one.
+  void enter(Service& service) {
+    GuestRequest request = vmm.request(0);
+    ::close(request.evtq_eventfd);
+    request.evtq_eventfd = duplicate(trap_);
+    const auto added = service.host->add(std::move(request));
+    ASSERT_TRUE(added) << added.error().message();
+  }
+  /// One file for both who share it. After enter(), which makes it non-blocking.
+  void spring() const {
+    ASSERT_EQ(::fcntl(trap_, F_SETFL, 0), 0);
+    const std::uint64_t full = ~std::uint64_t{1};
+    ASSERT_EQ(::write(trap_, &full, sizeof full), 8);
+  }
+  /// Until the shard of the service is in the trap: no other thread here waits in a write(2).
+  void wait_until_caught() {
+    const Nanos until = monotonic_ns() + kReady;
+    while (!somebody_writes()) {
+      ASSERT_LT(monotonic_ns(), until) << "the shard never came to it";
+      vmm.turns(1);
+    }
+  }
+
+  SoftVmm vmm{1, 1, {}, ~0U, "hostile-"};
+
+ private:
+  static bool somebody_writes() {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      long call = -1;  // "running" is no number
+      if (std::ifstream(task.path() / "syscall") >> call && call == SYS_write) return true;
+    }
+    return false;
+  }
+
+  int trap_;
+};
+
+std::uint64_t unheard(const Service& service, std::size_t guest) {
+  const auto guests = service.host->snapshot().guests;
+  return guest < guests.size() ? guests[guest].interrupts_unheard : 0;
+}
+
+void expect_clean(SoftVmm& vmm) {
+  const RunResult result = vmm.session().finish();
+  for (const std::string& finding : result.verdict.findings) ADD_FAILURE() << finding;
+  EXPECT_GT(result.verdict.faults.produced, 0U);
+}
+
 TEST(SharedShard, AnInterruptThatAVmmMadeBlockCostsTheOthersNoMoreThanAMoment) {
-  // Both make processes, so they come before any thread.
   SoftVmm victim(1, 1);
-  SoftVmm hostile(1, 1, {}, ~0U, "hostile-");
+  HostileVmm hostile;
   Service service(1);
   victim.session().start();
   ASSERT_TRUE(service.host->add(victim.request(0)));
   ASSERT_TRUE(victim.session().wait_ready(kReady));
   victim.run(200);
 
-  // Its driver reads another eventfd, so that nobody ever empties this one.
-  GuestRequest request = hostile.request(0);
-  const int trap = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  ::close(request.evtq_eventfd);
-  request.evtq_eventfd = duplicate(trap);
-  ASSERT_TRUE(service.host->add(std::move(request)));
-  // One file for both who share it.
-  ASSERT_EQ(::fcntl(trap, F_SETFL, 0), 0);
-  const std::uint64_t full = ~std::uint64_t{1};
-  ASSERT_EQ(::write(trap, &full, sizeof full), 8);
-  hostile.session().start();
-
+  hostile.enter(service);
+  hostile.spring();
+  hostile.vmm.session().start();
   // As the service's watch does, but not waiting as long.
   constexpr Nanos kHang = 200'000'000;
-  const auto unheard = [&] {
-    const auto guests = service.host->snapshot().guests;
-    return guests.size() == 2 ? guests[1].interrupts_unheard : 0;
-  };
   unsigned nudges = 0;
   const Nanos until = monotonic_ns() + kReady;
-  while (unheard() == 0 && monotonic_ns() < until) {
-    hostile.turns(1);
+  while (unheard(service, 1) == 0 && monotonic_ns() < until) {
+    hostile.vmm.turns(1);
     nudges += service.host->nudge_stalled(monotonic_ns() - kHang);
   }
   EXPECT_GE(nudges, 1U);
-  EXPECT_GE(unheard(), 1U) << "the shard never came to it, or never came out of it";
+  EXPECT_GE(unheard(service, 1), 1U) << "the shard never came to it, or never came out of it";
 
   // Nobody nudges any more, and it goes on.
   victim.run(2000);
-  const RunResult result = victim.session().finish();
-  for (const std::string& finding : result.verdict.findings) ADD_FAILURE() << finding;
-  EXPECT_GT(result.verdict.faults.produced, 0U);
+  expect_clean(victim);
   // What its audit thinks of events that nobody was told of is its VMM's own affair.
-  (void)hostile.session().finish();
+  (void)hostile.vmm.session().finish();
   const auto stopped = service.host->stop();
   EXPECT_TRUE(stopped) << stopped.error().message();
-  ::close(trap);
+}
+
+TEST(SharedShard, AGuestIsTakenOnWhileAVmmHoldsItsShard) {
+  SoftVmm newcomer(1, 1);
+  HostileVmm hostile;
+  Service service(1);
+  hostile.enter(service);
+  hostile.spring();
+  hostile.vmm.session().start();
+  hostile.wait_until_caught();
+  // Nobody but the engine itself, which waits for the shard, takes it out.
+  newcomer.session().start();
+  const auto added = service.host->add(newcomer.request(0));
+  ASSERT_TRUE(added) << added.error().message();
+  EXPECT_GE(unheard(service, 0), 1U);
+  const auto ready = newcomer.session().wait_ready(kReady);
+  ASSERT_TRUE(ready) << ready.error().message();
+  newcomer.run(1000);
+  expect_clean(newcomer);
+  (void)hostile.vmm.session().finish();
+}
+
+TEST(SharedShard, AGuestThatAShardDidNotTakeIsNeverTouched) {
+  SoftVmm newcomer(1, 1);
+  HostileVmm hostile;
+  engine::Launcher launcher = engine::on_threads();
+  const auto nudge = std::exchange(launcher.nudge, {});
+  Service service(1, 50'000, std::move(launcher));
+  hostile.enter(service);
+  hostile.spring();
+  hostile.vmm.session().start();
+  hostile.wait_until_caught();
+  const auto refused = service.host->add(newcomer.request(0));
+  ASSERT_FALSE(refused) << "nobody takes the shard out";
+  EXPECT_EQ(refused.error().code, ETIMEDOUT);
+  EXPECT_EQ(service.host->snapshot().guests.size(), 1U);
+  // Whether it looks at what was freed is for AddressSanitizer to say.
+  const Nanos until = monotonic_ns() + kReady;
+  while (unheard(service, 0) == 0 && monotonic_ns() < until) {
+    nudge(0);
+    hostile.vmm.turns(10);
+  }
+  const auto added = service.host->add(newcomer.request(0));
+  ASSERT_TRUE(added) << added.error().message();
+  newcomer.session().start();
+  const auto ready = newcomer.session().wait_ready(kReady);
+  ASSERT_TRUE(ready) << ready.error().message();
+  newcomer.run(1000);
+  expect_clean(newcomer);
+  (void)hostile.vmm.session().finish();
+}
+
+TEST(SharedShard, AServiceEndsWhileAVmmHoldsItsShard) {
+  HostileVmm hostile;
+  Service service(1);
+  hostile.enter(service);
+  hostile.spring();
+  hostile.vmm.session().start();
+  hostile.wait_until_caught();
+  const auto stopped = service.host->stop();
+  EXPECT_TRUE(stopped) << stopped.error().message();
+  EXPECT_GE(unheard(service, 0), 1U);
+}
+
+TEST(SharedShard, ARestartLeavesInterruptsToTheShard) {
+  SoftVmm victim(1, 1);
+  HostileVmm hostile;
+  Service service(1);
+  hostile.enter(service);
+  hostile.vmm.session().start();
+  ASSERT_TRUE(hostile.vmm.session().wait_ready(kReady));
+  ASSERT_TRUE(service.host->pause("hostile-guest0"));
+  const auto state = service.host->state("hostile-guest0");
+  ASSERT_TRUE(state) << state.error().message();
+  ASSERT_TRUE(service.host->set_state("hostile-guest0", *state));
+  hostile.spring();
+  // This thread would hang in it for ever; the shard is taken out.
+  const auto resumed = service.host->resume("hostile-guest0");
+  ASSERT_TRUE(resumed) << resumed.error().message();
+  victim.session().start();
+  ASSERT_TRUE(service.host->add(victim.request(0)));
+  EXPECT_GE(unheard(service, 0), 1U) << "the interrupt of a restart was not raised";
+  ASSERT_TRUE(victim.session().wait_ready(kReady));
+  victim.run(1000);
+  expect_clean(victim);
+  (void)hostile.vmm.session().finish();
 }
 
 }  // namespace

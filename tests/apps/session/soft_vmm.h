@@ -122,7 +122,9 @@ class SoftVmm {
 
 /// A service's engine on threads, on two shards that sleep.
 struct Service {
-  explicit Service(unsigned shards = 2, Nanos poll_ns = 50'000) : lane({0}) {
+  explicit Service(unsigned shards = 2, Nanos poll_ns = 50'000,
+                   engine::Launcher launcher = engine::on_threads())
+      : lane({0}) {
     EngineGuestsOptions options;
     options.backend = Backend::kSoft;
     options.engine.idle = engine::IdlePolicy::kSleep;
@@ -134,7 +136,7 @@ struct Service {
     }
     for (unsigned i = 0; i < shards; ++i) options.topology.cpus.push_back({i, i, 0, 0, false});
     options.placement.shards = shards;
-    host = make_engine_guests(lane, plan, engine::on_threads(), std::move(options)).value();
+    host = make_engine_guests(lane, plan, std::move(launcher), std::move(options)).value();
   }
   engine::ColdLane lane;
   std::unique_ptr<GuestHost> host;
