@@ -152,6 +152,7 @@ class Engine {
  private:
   static constexpr Nanos kAckNs = 2'000'000'000;
   static constexpr Nanos kColdPollNs = 500'000;
+  static constexpr Nanos kColdSleepNs = 8'000'000;  ///< where shards sleep and nothing comes
   static constexpr Nanos kNudgeEveryNs = 10'000'000;
 
   /// kEndless: for the way back after an error. A shard that never answers is for the watchdog.
@@ -193,3 +194,4 @@ class Engine {
 }  // namespace faultline::engine
 
 #include "engine/engine_control.h"
+#include "engine/engine_duties.h"

@@ -83,7 +83,7 @@ class EventDuty {
   EventDuty& operator=(const EventDuty&) = delete;
 
   /// Go on where the journal says that somebody stopped; on a fresh journal this does nothing that
-  /// the guest could see. The first round always interrupts, because whether it was done is not
+  /// the guest could see. The first round interrupts, since whether that was done is not
   /// journalled.
   void resume() noexcept;
 
@@ -173,8 +173,7 @@ class EventDuty {
   /// The hook stopped it: it is dead, as after a kill.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
 
-  /// For the audit's own tests: err from now on.
-  /// thread  before the first round
+  /// For the audit's own tests: err from now on. thread: before the first round
   void plant(EventPlant what) noexcept { plant_ = what; }
 
   [[nodiscard]] const EventDeviceCounters& device_counters(std::size_t i) const noexcept {

@@ -116,10 +116,11 @@ class Guest {
 
   /// Hand stage-1 work to the cold lane. One task at a time: it is the consumer of to_cold and the
   /// producer of from_cold until it clears cold_busy_.
-  void serve_cold(ColdLane& lane) {
-    if (rings_.to_cold.empty()) return;
+  /// returns  whether there was any
+  bool serve_cold(ColdLane& lane) {
+    if (rings_.to_cold.empty()) return false;
     // Acquire: what the last task did with the rings and the sink.
-    if (cold_busy_.load(std::memory_order_acquire)) return;
+    if (cold_busy_.load(std::memory_order_acquire)) return true;
     cold_busy_.store(true, std::memory_order_relaxed);
     lane.submit([this] {
       Stage1Job job;
@@ -128,6 +129,7 @@ class Guest {
       }
       cold_busy_.store(false, std::memory_order_release);
     });
+    return true;
   }
   [[nodiscard]] bool cold_busy() const noexcept {
     return cold_busy_.load(std::memory_order_acquire) || !rings_.to_cold.empty();

@@ -164,8 +164,9 @@ struct Lcores::State {
   std::vector<std::function<void()>> loops;
   std::vector<std::atomic<pthread_t>> threads;  ///< of the loops; 0: has not begun
   std::size_t lcores = 0;
-  int eal = 0;        ///< errno of the initialisation
-  std::string cause;  ///< ... and what EAL said
+  std::size_t returned = 0;  ///< loops
+  int eal = 0;               ///< errno of the initialisation
+  std::string cause;         ///< ... and what EAL said
   bool initialised = false;
   bool launched = false;  ///< the loops were handed over
   bool running = false;   ///< ... and started
@@ -202,6 +203,8 @@ void Lcores::State::run(LcoreOptions options) {
     }
     running = true;
     changed.notify_all();
+    // DPDK waits busily: not before there is next to nothing to wait for.
+    changed.wait(lock, [&] { return returned == loops.size(); });
     lock.unlock();
     rte_eal_mp_wait_lcore();
     // pairs with the release in run_loop_of_lcore(): all that the loops did is before this.
@@ -260,9 +263,12 @@ Result<void> Lcores::launch(std::vector<std::function<void()>> loops) {
   }
   state.threads = std::vector<std::atomic<pthread_t>>(loops.size());
   for (std::size_t i = 0; i < loops.size(); ++i) {
-    state.loops.emplace_back([&at = state.threads[i], loop = std::move(loops[i])] {
+    state.loops.emplace_back([&state, &at = state.threads[i], loop = std::move(loops[i])] {
       at.store(pthread_self(), std::memory_order_relaxed);
       loop();
+      const std::lock_guard end(state.mutex);
+      ++state.returned;
+      state.changed.notify_all();
     });
   }
   state.launched = true;

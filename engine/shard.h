@@ -3,8 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +14,7 @@
 #include "engine/budget.h"
 #include "engine/duty.h"
 #include "engine/monitor.h"
+#include "engine/offers.h"
 #include "engine/ring.h"
 #include "engine/sleeper.h"
 #include "kernel/base/clock.h"
@@ -139,10 +138,9 @@ class Shard {
 
   /// returns  false when the ring is full: try again
   bool post(const ShardMessage& message) noexcept {
-    // Ordered before the shard's look at it by the ring: pushed with release, popped with acquire.
-    offers_[posted_ % kOffers].store(message.token | kOffered, std::memory_order_relaxed);
+    offers_.offer(message.token);
     const bool pushed = to_shard_.push(message);
-    if (pushed) ++posted_;
+    if (pushed) offers_.offered();
     if (sleeper_) sleeper_->wake();
     return pushed;
   }
@@ -150,14 +148,7 @@ class Shard {
   /// Take back a message that the shard has not begun to serve: it never takes effect, and nothing
   /// that it names is touched. Whoever gives up on a shard has to, before it frees what it offered.
   /// returns  false: it takes effect; the acknowledgement is there or about to come
-  bool withdraw(std::uint64_t token) noexcept {
-    for (std::atomic<std::uint64_t>& offer : offers_) {
-      std::uint64_t offered = token | kOffered;
-      // Relaxed: that one side has it is all that it says.
-      if (offer.compare_exchange_strong(offered, 0, std::memory_order_relaxed)) return true;
-    }
-    return false;
-  }
+  bool withdraw(std::uint64_t token) noexcept { return offers_.withdraw(token); }
 
   // For a shard that sleeps; shard_sleep.h says in which order.
 
@@ -242,8 +233,6 @@ class Shard {
     std::uint64_t accepted = 0;
   };
   static constexpr unsigned kRing = 64;
-  static constexpr std::size_t kOffers = 2 * kRing;  ///< more than can lie in the ring
-  static constexpr std::uint64_t kOffered = std::uint64_t{1} << 63;
 
   template <class D>
   std::size_t rounds(std::vector<D*>& list, Nanos now) noexcept {
@@ -355,8 +344,7 @@ class Shard {
     std::size_t served = 0;
     ShardMessage message;
     while (to_shard_.pop(message)) {
-      std::atomic<std::uint64_t>& offer = offers_[taken_++ % kOffers];
-      if (offer.exchange(0, std::memory_order_relaxed) == 0) continue;  // withdrawn
+      if (!offers_.take()) continue;
       const bool done = serve(message, std::index_sequence_for<Duties...>{});
       from_shard_.push(Ack{message.token, done ? 1U : 0U});
       ++served;
@@ -386,11 +374,7 @@ class Shard {
   std::tuple<std::vector<Duties*>...> duties_;
   SpscRing<ShardMessage> to_shard_{kRing};
   SpscRing<Ack> from_shard_{kRing};
-  /// One for each message in the ring, in its order: its token and kOffered; 0: served or
-  /// withdrawn.
-  std::array<std::atomic<std::uint64_t>, kOffers> offers_{};
-  std::size_t posted_ = 0;  ///< the control thread's
-  std::size_t taken_ = 0;   ///< the shard's
+  Offers<std::size_t{2} * kRing> offers_;
   ShardCounters counters_;
   std::size_t next_ = 0;             ///< the submitting duty that the next round begins with
   const void* submitter_ = nullptr;  ///< owner of the last submission of the round before

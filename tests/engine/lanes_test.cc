@@ -3,11 +3,16 @@
 // together, in one test of an executable of its own.
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "engine/cold_lane.h"
@@ -17,6 +22,18 @@
 
 namespace faultline::engine {
 namespace {
+
+/// Every thread of the process but this one waits for something.
+bool others_wait() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (task.path().filename() == std::to_string(gettid())) continue;
+    std::ifstream file(task.path() / "stat");
+    const std::string stat(std::istreambuf_iterator<char>(file), {});
+    const std::size_t name_end = stat.rfind(')');  // 1234 (name) S …
+    if (name_end != std::string::npos && stat.substr(name_end + 2, 1) == "R") return false;
+  }
+  return true;
+}
 
 TEST(Lanes, PollingLoopsRunOnTheirCpusAndTheColdLaneStaysOffThem) {
   const auto topology = live_topology();
@@ -45,6 +62,7 @@ TEST(Lanes, PollingLoopsRunOnTheirCpusAndTheColdLaneStaysOffThem) {
   std::mutex mutex;
   std::vector<std::set<int>> ran(options.cpus.size());
   std::atomic<bool> stop{false};
+  std::atomic<bool> rest{false};
   std::vector<std::function<void()>> loops;
   for (std::size_t i = 0; i < options.cpus.size(); ++i) {
     loops.emplace_back([&, i] {
@@ -53,7 +71,7 @@ TEST(Lanes, PollingLoopsRunOnTheirCpusAndTheColdLaneStaysOffThem) {
           const std::lock_guard lock(mutex);
           ran[i].insert(sched_getcpu());
         }
-        sched_yield();
+        rest.load() ? ::usleep(5000) : sched_yield();
       }
     });
   }
@@ -73,6 +91,15 @@ TEST(Lanes, PollingLoopsRunOnTheirCpusAndTheColdLaneStaysOffThem) {
   const std::shared_ptr<void> memory = allocate_on_node(4096, 64, plan->node);
   ASSERT_NE(memory, nullptr);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.get()) % 64, 0U);
+
+  // Who waits for the loops does not take a core for it.
+  rest.store(true);
+  bool waited = false;
+  for (int tries = 0; tries < 20'000 && !waited; ++tries) {
+    waited = others_wait();
+    ::usleep(500);
+  }
+  EXPECT_TRUE(waited) << "a thread beside the loops polls";
 
   (*lcores)->nudge(0);  // takes a loop out of a call, not out of itself
   (*lcores)->nudge(99);
