@@ -43,19 +43,19 @@ int LinuxSys::munmap(void* at, std::size_t size) noexcept {
 }
 
 ssize_t LinuxSys::pread(int fd, void* out, std::size_t size, off_t at) noexcept {
-  return raw(::pread(fd, out, size, at));
+  return despite_signals([&] { return raw(::pread(fd, out, size, at)); });
 }
 
 ssize_t LinuxSys::pwrite(int fd, const void* in, std::size_t size, off_t at) noexcept {
-  return raw(::pwrite(fd, in, size, at));
+  return despite_signals([&] { return raw(::pwrite(fd, in, size, at)); });
 }
 
 ssize_t LinuxSys::read(int fd, void* out, std::size_t size) noexcept {
-  return raw(::read(fd, out, size));
+  return despite_signals([&] { return raw(::read(fd, out, size)); });
 }
 
 ssize_t LinuxSys::write(int fd, const void* in, std::size_t size) noexcept {
-  return raw(::write(fd, in, size));
+  return despite_signals([&] { return raw(::write(fd, in, size)); });
 }
 
 int LinuxSys::eventfd(unsigned initial, int flags) noexcept {

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/types.h>
 
+#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -61,7 +62,20 @@ inline bool mmap_failed(std::intptr_t result) noexcept {
   return result < 0 && result >= -4095;
 }
 
-/// The real kernel.
+/// Make a call again where a signal ended it: nothing failed then. Not for ever, since a signal is
+/// also what takes a thread out of a call that somebody made hang (engine/nudge.h).
+///
+/// call   is to make the call with all that it takes: an ioctl may have written to its argument
+template <class Call>
+auto despite_signals(Call call) noexcept {
+  constexpr unsigned kTimes = 3;
+  auto result = call();
+  for (unsigned i = 0; result == -EINTR && i < kTimes; ++i) result = call();
+  return result;
+}
+
+/// The real kernel. read, write, pread and pwrite are made despite_signals(); whoever makes an
+/// ioctl knows whether that one can be.
 class LinuxSys {
  public:
   int open(const char* path, int flags) noexcept;

@@ -113,8 +113,11 @@ int faultline_memory_add(faultline_client* client, const char* name,
   if (rc != 0) return fl_failed(client, -rc, "a part of memory cannot be kept");
   int journal = -1;
   rc = fl_add_memory(client, name, part, &journal);
-  if (rc != 0) fl_drop_last_memory(kept);
-  fl_keep_journal(kept, journal);
+  if (rc == 0) {
+    fl_note_shape(client, kept, journal);
+  } else if (!fl_leave_open(client, kept, FL_MEMORY_CAME)) {
+    fl_drop_last_memory(kept);
+  }
   return rc;
 }
 
@@ -134,8 +137,11 @@ int faultline_device_add(faultline_client* client, const char* name,
   if (rc != 0) return fl_failed(client, -rc, "a device cannot be kept");
   int journal = -1;
   rc = fl_add_device(client, name, device, &journal);
-  if (rc != 0) fl_drop_last_device(kept);
-  fl_keep_journal(kept, journal);
+  if (rc == 0) {
+    fl_note_shape(client, kept, journal);
+  } else if (!fl_leave_open(client, kept, FL_DEVICE_CAME)) {
+    fl_drop_last_device(kept);
+  }
   return rc;
 }
 
@@ -225,7 +231,8 @@ int faultline_lost(faultline_client* client) {
 int faultline_reconnect(faultline_client* client) {
   fl_hang_up(client);
   int rc = open_connection(client);
-  for (struct fl_kept_guest* kept = client->guests; rc == 0 && kept != NULL; kept = kept->next) {
+  for (struct fl_kept_guest *kept = client->guests, *next; rc == 0 && kept != NULL; kept = next) {
+    next = kept->next;  // one that was to be removed goes here
     rc = fl_take_over(client, kept);
   }
   if (rc != 0) fl_hang_up(client);  // the next attempt begins anew

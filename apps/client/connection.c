@@ -95,6 +95,7 @@ static int take_result(struct faultline_client* client, struct reply* reply, cJS
 int fl_call(struct faultline_client* client, cJSON* request, const int* fds, size_t n_fds,
             cJSON** result, int* fd) {
   if (fd != NULL) *fd = -1;
+  client->unanswered = 0;
   const uint64_t id = ++client->last_id;
   char* text = NULL;
   if (request != NULL && cJSON_AddNumberToObject(request, "id", (double)id) != NULL) {
@@ -115,14 +116,17 @@ int fl_call(struct faultline_client* client, cJSON* request, const int* fds, siz
   if (sent != 0) return fl_failed(client, -sent, "a request cannot be sent");
   struct reply reply;
   memset(&reply, 0, sizeof reply);
+  client->unanswered = 1;
   int rc = wait_for_answer(client, id, &reply);
   if (rc != 0) return rc;
+  client->unanswered = 0;
   if (!reply.answer.ok) {
     snprintf(client->error, sizeof client->error, "%s", reply.answer.error);
     rc = -EREMOTEIO;
   } else {
     cJSON* told = NULL;
     rc = take_result(client, &reply, &told);
+    client->unanswered = rc != 0;
     if (rc == 0 && fd != NULL && reply.n_fds > 0) {
       *fd = reply.fds[0];
       reply.fds[0] = -1;

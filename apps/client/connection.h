@@ -22,6 +22,7 @@ struct faultline_client {
   struct fl_kept_guest* guests;  // attached, the newest first
   char* text;                    // FL_WIRE_BYTES + 1
   int beat;                      // the service's heartbeat memory; -1: not asked for yet
+  int unanswered;  // the last request may have been done, and how it ended is not known
   char error[512];
 };
 
@@ -39,7 +40,8 @@ void fl_hang_up(struct faultline_client* client);
 /// result     where to put the answer's result, to be freed; NULL: it does not matter
 /// fd         where to put the answer's descriptor, -1 where it has none; NULL: it is closed
 /// returns    0, or the negative errno with client->error set: -EREMOTEIO the service refused,
-///            -EPROTO it does not speak the protocol, -ECONNRESET it is gone
+///            -EPROTO it does not speak the protocol, -ECONNRESET it is gone. Where it may have
+///            done what was asked, client->unanswered is set
 int fl_call(struct faultline_client* client, cJSON* request, const int* fds, size_t n_fds,
             cJSON** result, int* fd);
 

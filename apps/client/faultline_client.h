@@ -8,7 +8,11 @@
 //   faultline_close(c);
 //
 // Calls wait for the answer, at most the timeout. They return 0, or a negative errno, and
-// faultline_error() then says in one line what went wrong. The library keeps duplicates of all
+// faultline_error() then says in one line what went wrong: -EREMOTEIO where the service refused,
+// and nothing was done. After any other error, a change of a guest (its parts, its budget, pause,
+// resume, detach) may have been done all the same. Where that is not known the connection is ended:
+// faultline_lost() says so, and faultline_reconnect() finds out what the service has, which is
+// what the guest then is. The library keeps duplicates of all
 // descriptors that were passed, so that faultline_reconnect() can attach every guest again.
 //
 // thread   one at a time for each client
@@ -137,7 +141,8 @@ int faultline_heartbeat(faultline_client* client, uint64_t* ns);
 // fails. cost: one poll(2)
 int faultline_lost(faultline_client* client);
 
-// Connect again and attach every guest again, where it stood, as it was changed since. While a
+// Connect again and attach every guest again, where it stood, as it was changed since; paused ones
+// stay paused. While a
 // service has not yet seen the old connection's end it waits, at most the timeout. While there is
 // no service yet it fails, and may be called again.
 int faultline_reconnect(faultline_client* client);

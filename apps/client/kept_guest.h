@@ -9,12 +9,23 @@
 extern "C" {
 #endif
 
+/// A change that the service was asked for and did not answer: what it has is asked for when the
+/// guest is taken over again. Until then a part that is to go is kept, and so is one that came.
+enum fl_open_change {
+  FL_NO_CHANGE = 0,
+  FL_MEMORY_CAME,  // the last part of memory
+  FL_DEVICE_CAME,  // the last device
+  FL_GUEST_GOES,
+  FL_OTHER_CHANGE,  // a part goes, another budget, paused or not
+};
+
 struct fl_kept_guest {
   struct fl_kept_guest* next;
   struct faultline_guest guest;
   char* token;  // of guest.add; NULL: none
   int journal;  // of start, or of what changed its shape last; -1: none
   int paused;
+  enum fl_open_change open;
 };
 
 /// returns  NULL, and errno, where memory or descriptors do not suffice or one is not open

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apps/client/notes.h"
+
 enum { kVersion = 1, kMostRoutes = 16, kRetryMs = 10 };
 
 void fl_add_number(cJSON* to, const char* name, uint64_t value) {
@@ -158,7 +160,11 @@ int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept) 
   }
   if (rc == 0) rc = set_interrupts(client, g);
   int journal = -1;
-  if (rc == 0) rc = fl_call(client, fl_guest_request("start", g->name), NULL, 0, NULL, &journal);
+  if (rc == 0) {
+    cJSON* request = fl_guest_request("start", g->name);
+    if (kept->paused) cJSON_AddTrueToObject(request, "paused");
+    rc = fl_call(client, request, NULL, 0, NULL, &journal);
+  }
   if (rc == 0) {
     fl_keep_journal(kept, journal);
     return 0;
@@ -166,6 +172,8 @@ int fl_start_guest(struct faultline_client* client, struct fl_kept_guest* kept) 
   char why[sizeof client->error];
   memcpy(why, client->error, sizeof why);
   (void)fl_call(client, fl_guest_request("guest.remove", g->name), NULL, 0, NULL, NULL);
+  // It may be there after all: then it lingers, and ends.
+  if (client->unanswered) fl_hang_up(client);
   memcpy(client->error, why, sizeof why);
   return rc;
 }
@@ -182,19 +190,48 @@ static int attach_again(struct faultline_client* client, struct fl_kept_guest* k
     cJSON* request = fl_guest_request("guest.attach", kept->guest.name);
     cJSON_AddStringToObject(request, "token", kept->token);
     int journal = -1;
-    const int rc = fl_call(client, request, NULL, 0, NULL, &journal);
-    if (rc == 0) fl_keep_journal(kept, journal);
+    cJSON* result = NULL;
+    const int rc = fl_call(client, request, NULL, 0, &result, &journal);
+    if (rc == 0) {
+      fl_keep_journal(kept, journal);
+      const cJSON* state = cJSON_GetObjectItemCaseSensitive(result, "state");
+      if (cJSON_IsString(state)) kept->paused = strcmp(state->valuestring, "paused") == 0;
+      cJSON_Delete(result);
+    }
     const int soon = rc == -EREMOTEIO && client->socket >= 0 && is_another_sessions(client->error);
     if (!soon || (client->timeout_ms >= 0 && waited_ms >= client->timeout_ms)) return rc;
     poll(NULL, 0, kRetryMs);
   }
 }
 
+/// After a change that was not answered: the guest is what the service says.
+static int settle(struct faultline_client* client, struct fl_kept_guest* kept) {
+  cJSON* result = NULL;
+  int rc = fl_call(client, fl_guest_request("query", kept->guest.name), NULL, 0, &result, NULL);
+  if (rc != 0) return rc;
+  rc = fl_note_query(kept, result);
+  cJSON_Delete(result);
+  if (rc != 0) return fl_failed(client, -rc, "what the service says of a guest");
+  kept->open = FL_NO_CHANGE;
+  return 0;
+}
+
+/// Nobody can say any more whether it was done. The journal is the one from before it.
+static void take_back(struct fl_kept_guest* kept) {
+  if (kept->open == FL_MEMORY_CAME) fl_drop_last_memory(kept);
+  if (kept->open == FL_DEVICE_CAME) fl_drop_last_device(kept);
+  kept->open = FL_NO_CHANGE;
+}
+
 int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept) {
   const int rc = attach_again(client, kept);
+  if (rc == 0) return kept->open == FL_NO_CHANGE ? 0 : settle(client, kept);
   // The service's supervisor kept nothing of it: the journal says where it stood.
   if (rc != -EREMOTEIO || strncmp(client->error, "no guest", 8) != 0) return rc;
-  const int started = fl_start_guest(client, kept);
-  if (started != 0 || !kept->paused) return started;
-  return fl_call(client, fl_guest_request("pause", kept->guest.name), NULL, 0, NULL, NULL);
+  if (kept->open == FL_GUEST_GOES) {
+    fl_forget(client, kept);
+    return 0;
+  }
+  take_back(kept);
+  return fl_start_guest(client, kept);
 }

@@ -29,7 +29,9 @@ int fl_add_device(struct faultline_client* client, const char* guest,
                   const struct faultline_device* device, int* journal);
 
 /// Take over a guest that a lost connection left, as soon as the service has seen that one end, or
-/// have it start where its journal says.
+/// have it start where its journal says. A change of it that was not answered is settled: as the
+/// service says; where that knows nothing of the guest, one that was to be removed is let go, and
+/// any other is what it was before the change.
 int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apps/faultlined/outlets.h"
 
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -9,9 +10,12 @@
 #include <utility>
 
 #include "apps/faultlined/listener.h"
+#include "apps/faultlined/log.h"
 
 namespace faultline::daemon {
 namespace {
+
+constexpr Nanos kTryAgainNs = 3'000'000'000;
 
 std::optional<std::uint64_t> number(std::string_view text) {
   std::uint64_t value = 0;
@@ -49,13 +53,16 @@ Result<Outlets> Outlets::start(const config::Options& options,
   if (!options.metrics_listen.empty()) {
     auto address = metrics_address(options);
     if (!address) return tl::unexpected(std::move(address.error()));
-    metrics::EndpointOptions endpoint;
-    endpoint.listen = std::move(*address);
-    endpoint.allow_remote = options.metrics_remote;
-    endpoint.housekeeping = housekeeping;
-    auto started = metrics::MetricsEndpoint::start(endpoint, moment);
-    if (!started) return fail(std::move(started.error()), "metrics.listen");
-    out.endpoint_ = std::move(*started);
+    out.wanted_.listen = std::move(*address);
+    out.wanted_.allow_remote = options.metrics_remote;
+    out.wanted_.housekeeping = housekeeping;
+    out.moment_ = moment;
+    if (auto ok = out.listen(); !ok) {
+      const int why = ok.error().code;
+      if (why != EADDRINUSE && why != EADDRNOTAVAIL) return tl::unexpected(std::move(ok.error()));
+      log(Level::kWarning, ok.error().message() + "; the service goes on without, and tries again");
+      out.said_ = why;
+    }
   }
   if (options.telemetry) {
     auto started = metrics::Telemetry::start(moment);
@@ -63,6 +70,24 @@ Result<Outlets> Outlets::start(const config::Options& options,
     out.telemetry_ = std::move(*started);
   }
   return out;
+}
+
+Result<void> Outlets::listen() {
+  auto started = metrics::MetricsEndpoint::start(wanted_, moment_);
+  if (!started) return fail(std::move(started.error()), "metrics.listen");
+  endpoint_ = std::move(*started);
+  return {};
+}
+
+void Outlets::tick(Nanos now) {
+  if (endpoint_ || wanted_.listen.empty() || now < next_) return;
+  next_ = now + kTryAgainNs;
+  if (auto ok = listen(); ok) {
+    log(Level::kNotice, "metrics.listen: " + wanted_.listen + ": listens there now");
+  } else if (ok.error().code != said_) {
+    said_ = ok.error().code;
+    log(Level::kWarning, ok.error().message());
+  }
 }
 
 }  // namespace faultline::daemon

@@ -10,21 +10,36 @@
 #include "apps/metrics/moment.h"
 #include "apps/metrics/telemetry.h"
 #include "config/options.h"
+#include "kernel/base/clock.h"
 #include "kernel/base/result.h"
 
 namespace faultline::daemon {
 
 /// Where the counters of a service can be read, beside its sessions.
+///
+/// An address that somebody else has is no reason for guests to wait: the service goes on without,
+/// and tick() tries again.
+///
+/// thread   one at a time
 class Outlets {
  public:
   /// housekeeping   CPUs of their threads
   /// moment         from any thread, until the destructor
-  /// errors         an address that is none or is taken
+  /// errors         an address that is none, or that this service may not have
   static Result<Outlets> start(const config::Options& options,
                                const std::vector<unsigned>& housekeeping,
                                const std::function<metrics::Moment()>& moment);
 
+  /// Try again what was in use, every few seconds. One line when it is there.
+  void tick(Nanos now);
+
  private:
+  Result<void> listen();
+
+  metrics::EndpointOptions wanted_;  ///< while there is no endpoint; empty: none is wanted
+  std::function<metrics::Moment()> moment_;
+  int said_ = 0;  ///< the errno that the log has a line about
+  Nanos next_ = 0;
   std::unique_ptr<metrics::MetricsEndpoint> endpoint_;
   std::unique_ptr<metrics::Telemetry> telemetry_;
 };

@@ -263,6 +263,7 @@ void Service::watch(Nanos now) {
   if (now >= tick_at_ + kSecond) {
     tick_at_ = now;
     peers_->tick(now);
+    outlets_->tick(now);
   }
   const Nanos oldest = engine_->host().oldest_beat();
   if (now > oldest && now - oldest > engine::kHangNs &&

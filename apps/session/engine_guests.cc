@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "apps/session/engine_guests_backends.h"
+#include "apps/session/guest_budget.h"
 #include "apps/session/served_guests.h"
 
 namespace faultline::session {
@@ -16,7 +17,7 @@ engine::GuestSpec spec_of(const GuestRequest& request, const EngineGuestsOptions
   spec.mode = request.mode;
   spec.policy = options.policy;
   spec.merge = options.merge;
-  spec.budget = options.budget;
+  spec.budget = request.budget ? at_most(*request.budget, options.budget) : options.budget;
   for (const DeviceRequest& d : request.devices) spec.devices.push_back({d.name, d.vsid});
   spec.evtq_eventfd = request.evtq_eventfd;
   spec.gerror_eventfd = request.gerror_eventfd;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "apps/session/guest_budget.h"
 #include "apps/session/sealed.h"
 
 namespace faultline::session {
@@ -17,6 +18,8 @@ namespace {
 
 constexpr std::uint64_t kRegisterBytes = 0x20000;
 constexpr std::size_t kMostRecord = 1 << 20;
+/// Descriptors that a guest takes once its host has it: the journal, twice, and the record.
+constexpr std::size_t kSpare = 3;
 
 /// Without a shortcut on the first byte that differs.
 bool same_secret(const std::string& a, const std::string& b) noexcept {
@@ -70,43 +73,57 @@ Result<Guest*> GuestBook::served_of(const std::string& name, std::uint64_t sessi
   return guest;
 }
 
-Result<void> GuestBook::take_from_host(Guest& guest, int journal) {
-  GuestParts& parts = guest.parts;
-  Fd copy(::fcntl(journal, F_DUPFD_CLOEXEC, 3));
-  if (!copy) return fail(errno, "guest " + parts.name + ": keep its journal");
-  auto objects = host_->objects(parts.name);
-  if (!objects) return tl::unexpected(std::move(objects.error()));
-  std::vector<Fd> files;
-  for (const int fd : objects->fds) {
-    files.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-    if (!files.back()) return fail(errno, "guest " + parts.name + ": keep its kernel objects");
-  }
-  parts.journal = std::move(copy);
-  parts.objects = std::move(objects->record);
-  parts.object_fds = std::move(files);
-  return {};
+void GuestBook::Taken::move_to(GuestParts& parts) {
+  parts.journal = std::move(journal);
+  parts.objects = std::move(objects);
+  parts.object_fds = std::move(object_fds);
 }
 
-Result<void> GuestBook::start(Guest& guest) {
+Result<GuestBook::Taken> GuestBook::take_from_host(const std::string& name, int journal,
+                                                   SpareFds& spare) {
+  Taken out;
+  auto copy = spare.duplicate(journal);
+  if (!copy) return fail(std::move(copy.error()), "guest " + name + ": keep its journal");
+  out.journal = std::move(*copy);
+  auto objects = host_->objects(name);
+  if (!objects) return tl::unexpected(std::move(objects.error()));
+  for (const int fd : objects->fds) {
+    auto file = spare.duplicate(fd);
+    if (!file) return fail(std::move(file.error()), "guest " + name + ": keep its kernel objects");
+    out.object_fds.push_back(std::move(*file));
+  }
+  out.objects = std::move(objects->record);
+  return out;
+}
+
+Result<Fd> GuestBook::start(Guest& guest, bool paused) {
   const std::string& name = guest.parts.name;
   if (guest.served) return fail(EALREADY, "guest " + name + " is served already");
   auto request = guest.parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
+  request->paused = paused;
   auto journal = host_->add(std::move(*request));
   if (!journal) return tl::unexpected(std::move(journal.error()));
-  Result<void> ok = take_from_host(guest, *journal);
-  if (ok && !guest.parts.budget.is_null()) ok = host_->set_budget(name, guest.parts.budget);
-  if (!ok) {
+  SpareFds none;
+  auto taken = take_from_host(name, *journal, none);
+  if (!taken) {
     (void)host_->remove(name);
-    return ok;
+    return tl::unexpected(std::move(taken.error()));
   }
+  auto shown = read_only(taken->journal.get());
+  if (!shown) {
+    (void)host_->remove(name);
+    return fail(std::move(shown.error()), "guest " + name + ": show its journal");
+  }
+  taken->move_to(guest.parts);
+  guest.state.paused = paused;
   guest.served = true;
   keep(guest);
-  return {};
+  return shown;
 }
 
-Result<Guest*> GuestBook::attach(const std::string& name, const std::string& token,
-                                 std::uint64_t session, unsigned uid) {
+Result<Guest*> GuestBook::find_lingering(const std::string& name, const std::string& token,
+                                         unsigned uid) {
   const auto at = guests_.find(name);
   if (at == guests_.end()) return fail(ENOENT, "no guest " + name + " lingers here");
   Guest& guest = *at->second;
@@ -115,7 +132,6 @@ Result<Guest*> GuestBook::attach(const std::string& name, const std::string& tok
     return fail(ENOENT, "no guest " + name + " lingers here for this user and token");
   }
   if (guest.session != 0) return fail(EBUSY, "guest " + name + " is another session's");
-  guest.session = session;
   return &guest;
 }
 
@@ -129,26 +145,51 @@ Result<void> GuestBook::remove(Guest& guest) {
   return {};
 }
 
-Result<void> GuestBook::reshape(Guest& guest) {
-  if (!guest.served) return {};
-  auto request = guest.parts.request();
+Result<Fd> GuestBook::reshape(Guest& guest) {
+  if (!guest.served) return Fd();
+  GuestParts& parts = guest.parts;
+  auto request = parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   request->paused = guest.state.paused;
+  auto spare = SpareFds::make(kSpare + parts.object_fds.size());
+  if (!spare) return fail(std::move(spare.error()), "guest " + parts.name);
   auto journal = host_->replace(std::move(*request));
   if (!journal) return tl::unexpected(std::move(journal.error()));
-  if (auto ok = take_from_host(guest, *journal); !ok) log_(ok.error().message());
-  keep(guest);
-  return {};
+  // From here on it has another shape: nothing may be kept, or shown, that is of the one before.
+  Taken now;
+  auto taken = take_from_host(parts.name, *journal, *spare);
+  if (taken) {
+    now = std::move(*taken);
+  } else {
+    log_(taken.error().message() + "; it would not outlive the service");
+  }
+  now.move_to(parts);
+  spare->give_up_one();
+  auto shown = parts.journal ? read_only(parts.journal.get()) : Result<Fd>(Fd());
+  if (!shown) log_("guest " + parts.name + ": show its journal: " + shown.error().message());
+  keep(guest, std::move(*spare));
+  return shown ? std::move(*shown) : Fd();
 }
 
-Result<void> GuestBook::add_memory(Guest& guest, OwnedMemory memory) {
+void GuestBook::learn_whether_paused(Guest& guest) {
+  if (!guest.served) return;
+  const engine::EngineSnapshot now = host_->snapshot();
+  const auto at = std::ranges::find(now.guests, guest.parts.name, &engine::GuestSnapshot::name);
+  if (at == now.guests.end() || at->paused == guest.state.paused) return;
+  guest.state.paused = at->paused;
+  keep(guest);
+}
+
+Result<Fd> GuestBook::add_memory(Guest& guest, OwnedMemory memory) {
   guest.parts.memory.push_back(std::move(memory));
   auto ok = reshape(guest);
-  if (!ok) guest.parts.memory.pop_back();
+  if (ok) return ok;
+  guest.parts.memory.pop_back();
+  learn_whether_paused(guest);
   return ok;
 }
 
-Result<void> GuestBook::remove_memory(Guest& guest, Gpa gpa, std::uint64_t bytes) {
+Result<Fd> GuestBook::remove_memory(Guest& guest, Gpa gpa, std::uint64_t bytes) {
   std::vector<OwnedMemory>& memory = guest.parts.memory;
   const std::string where = fmt::format("guest {}: memory at {:#x}", guest.parts.name, gpa.value);
   const auto at = std::ranges::find_if(
@@ -161,18 +202,22 @@ Result<void> GuestBook::remove_memory(Guest& guest, Gpa gpa, std::uint64_t bytes
   OwnedMemory gone = std::move(*at);
   memory.erase(at);
   auto ok = reshape(guest);
-  if (!ok) memory.insert(memory.begin() + index, std::move(gone));
+  if (ok) return ok;
+  memory.insert(memory.begin() + index, std::move(gone));
+  learn_whether_paused(guest);
   return ok;
 }
 
-Result<void> GuestBook::add_device(Guest& guest, OwnedDevice device) {
+Result<Fd> GuestBook::add_device(Guest& guest, OwnedDevice device) {
   guest.parts.devices.push_back(std::move(device));
   auto ok = reshape(guest);
-  if (!ok) guest.parts.devices.pop_back();
+  if (ok) return ok;
+  guest.parts.devices.pop_back();
+  learn_whether_paused(guest);
   return ok;
 }
 
-Result<void> GuestBook::remove_device(Guest& guest, const std::string& name) {
+Result<Fd> GuestBook::remove_device(Guest& guest, const std::string& name) {
   std::vector<OwnedDevice>& devices = guest.parts.devices;
   const std::string where = "guest " + guest.parts.name + ": device " + name;
   const auto at = std::ranges::find(devices, name, &OwnedDevice::name);
@@ -184,7 +229,9 @@ Result<void> GuestBook::remove_device(Guest& guest, const std::string& name) {
   OwnedDevice gone = std::move(*at);
   devices.erase(at);
   auto ok = reshape(guest);
-  if (!ok) devices.insert(devices.begin() + index, std::move(gone));
+  if (ok) return ok;
+  devices.insert(devices.begin() + index, std::move(gone));
+  learn_whether_paused(guest);
   return ok;
 }
 
@@ -195,6 +242,12 @@ Result<void> GuestBook::pause(Guest& guest) {
   return {};
 }
 
+Result<void> GuestBook::reset(Guest& guest) {
+  auto ok = host_->reset(guest.parts.name);
+  if (!ok) learn_whether_paused(guest);
+  return ok;
+}
+
 Result<void> GuestBook::resume(Guest& guest) {
   if (auto ok = host_->resume(guest.parts.name); !ok) return ok;
   guest.state.paused = false;
@@ -203,6 +256,8 @@ Result<void> GuestBook::resume(Guest& guest) {
 }
 
 Result<void> GuestBook::set_budget(Guest& guest, const nlohmann::json& budget) {
+  auto allowed = read_budget(guest.parts.name, budget, host_->most());
+  if (!allowed) return tl::unexpected(std::move(allowed.error()));
   if (guest.served) {
     if (auto ok = host_->set_budget(guest.parts.name, budget); !ok) return ok;
   }
@@ -246,7 +301,7 @@ std::size_t GuestBook::guests_of(std::uint64_t session) const {
       guests_, [&](const auto& entry) { return entry.second->session == session; }));
 }
 
-void GuestBook::keep(Guest& guest) {
+void GuestBook::keep(Guest& guest, SpareFds spare) {
   const std::vector<std::string> old = std::exchange(guest.kept, {});
   const std::string& name = guest.parts.name;
   ++guest.generation;
@@ -255,6 +310,7 @@ void GuestBook::keep(Guest& guest) {
     keeper_->keep(guest.kept.back(), fd);
   };
   for (const auto& [part, fd] : named_fds(guest.parts)) hold(part, fd);
+  spare.give_up_one();
   auto record = sealed_text("guest-" + name, record_of(guest.parts, guest.state));
   if (record) {
     hold(kRecordPart, record->get());
@@ -295,24 +351,31 @@ Result<void> GuestBook::restore_one(const std::string& name, Generations& genera
   auto restored = restore_guest(*record, at->second);
   if (!restored) return tl::unexpected(std::move(restored.error()));
   if (restored->parts.name != name) return fail(EINVAL, "its record is another guest's");
-  auto request = restored->parts.request();
+  GuestParts& parts = restored->parts;
+  if (!parts.budget.is_null()) {
+    if (auto ok = read_budget(name, parts.budget, kAnyBudget); !ok) {
+      log_(ok.error().message() + "; it has the operator's");
+      parts.budget = nullptr;
+    }
+  }
+  auto request = parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   request->paused = restored->state.paused;
   auto journal = host_->add(std::move(*request));
   if (!journal) return tl::unexpected(std::move(journal.error()));
-  auto guest = std::make_unique<Guest>();
-  guest->parts = std::move(restored->parts);
-  guest->state = std::move(restored->state);
-  if (auto ok = take_from_host(*guest, *journal); !ok) {
+  SpareFds none;
+  auto taken = take_from_host(name, *journal, none);
+  if (!taken) {
     (void)host_->remove(name);
-    return ok;
+    return tl::unexpected(std::move(taken.error()));
   }
+  auto guest = std::make_unique<Guest>();
+  guest->parts = std::move(parts);
+  guest->state = std::move(restored->state);
+  taken->move_to(guest->parts);
   guest->served = true;
   guest->left_at = now;
   guest->generation = generations.rbegin()->first;  // the next one is newer than all that is kept
-  if (!guest->parts.budget.is_null()) {
-    if (auto ok = host_->set_budget(name, guest->parts.budget); !ok) log_(ok.error().message());
-  }
   keep(*guest);
   guests_.emplace(name, std::move(guest));
   return {};

@@ -12,6 +12,7 @@
 #include "apps/session/guest_parts.h"
 #include "apps/session/keeper.h"
 #include "apps/session/kept_guest.h"
+#include "apps/session/spare_fds.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/result.h"
 
@@ -45,21 +46,27 @@ class GuestBook {
   Result<Guest*> of_session(const std::string& name, std::uint64_t session);
   Result<Guest*> served_of(const std::string& name, std::uint64_t session);
 
-  /// errors  as GuestHost::add(); the guest is then made as before
-  Result<void> start(Guest& guest);
-  /// Take over a lingering guest. errors  none that lingers, another user's, a wrong token
-  Result<Guest*> attach(const std::string& name, const std::string& token, std::uint64_t session,
-                        unsigned uid);
+  /// paused   not to be served before resume()
+  /// returns  its journal, to be read by its VMM
+  /// errors   as GuestHost::add(); the guest is then made as before
+  Result<Fd> start(Guest& guest, bool paused = false);
+  /// A guest that this user may take over. errors  none that lingers, another user's, a wrong token
+  Result<Guest*> find_lingering(const std::string& name, const std::string& token, unsigned uid);
+  void take_over(Guest& guest, std::uint64_t session) { guest.session = session; }
   Result<void> remove(Guest& guest);
 
-  // With a guest that is served, all or nothing through GuestHost::replace().
-  Result<void> add_memory(Guest& guest, OwnedMemory memory);
-  Result<void> remove_memory(Guest& guest, Gpa gpa, std::uint64_t bytes);
-  Result<void> add_device(Guest& guest, OwnedDevice device);
-  Result<void> remove_device(Guest& guest, const std::string& name);
+  // With a guest that is served, all or nothing through GuestHost::replace(). They return its new
+  // journal, to be read by its VMM; none of a guest that is not served, or where all descriptors of
+  // the service are in use.
+  Result<Fd> add_memory(Guest& guest, OwnedMemory memory);
+  Result<Fd> remove_memory(Guest& guest, Gpa gpa, std::uint64_t bytes);
+  Result<Fd> add_device(Guest& guest, OwnedDevice device);
+  Result<Fd> remove_device(Guest& guest, const std::string& name);
 
   Result<void> pause(Guest& guest);
   Result<void> resume(Guest& guest);
+  Result<void> reset(Guest& guest);
+  /// errors  more than the operator's; a budget that was asked for before stays
   Result<void> set_budget(Guest& guest, const nlohmann::json& budget);
 
   /// What a session leaves: made guests go, served ones linger; after a goodbye all go.
@@ -75,10 +82,20 @@ class GuestBook {
 
  private:
   Result<void> restore_one(const std::string& name, Generations& generations, Nanos now);
+  /// What the host has of a guest that it serves, duplicated.
+  struct Taken {
+    Fd journal;
+    std::string objects;
+    std::vector<Fd> object_fds;
+    void move_to(GuestParts& parts);
+  };
   /// Have the host serve the guest as its parts are now.
-  Result<void> reshape(Guest& guest);
-  Result<void> take_from_host(Guest& guest, int journal);
-  void keep(Guest& guest);
+  Result<Fd> reshape(Guest& guest);
+  Result<Taken> take_from_host(const std::string& name, int journal, SpareFds& spare);
+  /// After an error, with its parts as before: the host may have had to pause it.
+  void learn_whether_paused(Guest& guest);
+  /// spare   made before, of which the record may take one
+  void keep(Guest& guest, SpareFds spare = {});
   void forget(const std::vector<std::string>& names);
 
   GuestHost* host_;

@@ -13,9 +13,17 @@
 
 namespace faultline::session {
 
+/// The operator's, where there is none.
+inline constexpr engine::Budget kAnyBudget = {.commands = engine::Budget::kMost,
+                                              .records = engine::Budget::kMost,
+                                              .submissions = engine::Budget::kMost,
+                                              .weight = engine::Budget::kMostWeight};
+
 /// The budget that a VMM asks for, as in the method `budget`; what it leaves out is the operator's.
 ///
-/// most     the operator's: a VMM may ask for less, so that no guest takes from its neighbours
+/// most     the operator's: a VMM may ask for less, so that no guest takes from its neighbours.
+///          kAnyBudget: what was asked, for at_most(), which is what a guest comes with: it has to
+///          be served again where it was served, whatever the operator has lowered since
 /// errors   code EINVAL and one line
 [[nodiscard]] inline Result<engine::Budget> read_budget(const std::string& guest,
                                                         const nlohmann::json& asked,
@@ -35,7 +43,8 @@ namespace faultline::session {
     if (!at->is_number_unsigned() || at->get<std::uint64_t>() == 0 ||
         at->get<std::uint64_t>() > *value) {
       return fail(EINVAL, where + "'" + name + "' has to be a whole number from 1 to " +
-                              std::to_string(*value) + ", the operator's");
+                              std::to_string(*value) +
+                              (most == kAnyBudget ? "" : ", the operator's"));
     }
     *value = at->get<std::uint32_t>();
   }
@@ -44,12 +53,6 @@ namespace faultline::session {
   }
   return out;
 }
-
-/// The operator's, where there is none.
-inline constexpr engine::Budget kAnyBudget = {.commands = engine::Budget::kMost,
-                                              .records = engine::Budget::kMost,
-                                              .submissions = engine::Budget::kMost,
-                                              .weight = engine::Budget::kMostWeight};
 
 /// What is left of a budget that was asked for when the operator's is another one.
 [[nodiscard]] inline engine::Budget at_most(const engine::Budget& asked,

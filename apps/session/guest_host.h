@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,7 +54,8 @@ struct GuestRequest {
   int journal = -1;                      ///< of an earlier life; -1: a fresh one is made
   std::string objects;                   ///< KeptObjects of an earlier life; empty: none
   std::vector<int> object_fds;
-  bool paused = false;  ///< not to be served before resume()
+  bool paused = false;                   ///< not to be served before resume()
+  std::optional<engine::Budget> budget;  ///< that its VMM asked for; the operator's is the most
 };
 
 /// Kernel objects that the service made for a guest and that go on when it ends, because their file
@@ -92,8 +94,8 @@ class GuestHost {
   /// returns  its journal's memfd, which stays the host's
   virtual Result<int> add(GuestRequest guest) = 0;
   /// Serve a guest on with other devices or memory: off its cores, and on again where its journal
-  /// says. All or nothing: after an error it is served as before. The request's own journal is not
-  /// looked at.
+  /// says. All or nothing: after an error it is served as before, or, where that cannot be either,
+  /// paused as it was before: snapshot() says which. The request's own journal is not looked at.
   /// returns  the journal's memfd, another one where the devices changed
   virtual Result<int> replace(GuestRequest guest) = 0;
   /// What has to outlive the service beside what the VMM passed.
@@ -106,13 +108,15 @@ class GuestHost {
   /// Of a paused guest: what another engine has to know to go on. Opaque, versioned, checked.
   virtual Result<std::string> state(const std::string& name) = 0;
   virtual Result<void> set_state(const std::string& name, const std::string& state) = 0;
-  /// Registers and journal as after a reset of the virtual SMMU.
+  /// Registers and journal as after a reset of the virtual SMMU. After an error that kept it from
+  /// being served on, it is paused: snapshot() says so.
   virtual Result<void> reset(const std::string& name) = 0;
   /// All guest memory that the engine may have written since the guest was added, in order.
   virtual Result<std::vector<GpaRange>> written(const std::string& name) = 0;
   /// By index of the device.
   virtual Result<std::vector<StreamBinding>> bindings(const std::string& name) = 0;
   /// Change the budgets of a guest that is served (engine/budget.h), by the engine's own rules.
+  /// errors  more than most()
   virtual Result<void> set_budget(const std::string& name, const nlohmann::json& budget) = 0;
 
   [[nodiscard]] virtual engine::EngineSnapshot snapshot() const = 0;
@@ -121,8 +125,9 @@ class GuestHost {
   /// Take shards that have not begun a round since then out of a system call that blocks them, as
   /// Engine::nudge_stalled(). returns  how many
   virtual unsigned nudge_stalled(Nanos before) = 0;
-  /// The operator's budget is another one: the most of every guest from now on, also of those that
-  /// are served.
+  /// The operator's budget of each guest.
+  [[nodiscard]] virtual engine::Budget most() const = 0;
+  /// It is another one: the most of every guest from now on, also of those that are served.
   virtual void set_most(const engine::Budget& most) = 0;
   /// Stop polling with everything in flight finished; the guests stay known to the keeper, and
   /// their kernel objects stay.

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <numeric>
 
+#include "apps/session/guest_budget.h"
 #include "apps/session/sealed.h"
 
 namespace faultline::session {
@@ -53,8 +54,13 @@ class Duplicates {
 }  // namespace
 
 Result<GuestRequest> GuestParts::request() const {
-  Duplicates copy;
   GuestRequest out;
+  if (!budget.is_null()) {
+    auto asked = read_budget(name, budget, kAnyBudget);
+    if (!asked) return tl::unexpected(std::move(asked.error()));
+    out.budget = *asked;
+  }
+  Duplicates copy;
   out.name = name;
   out.registers = registers;
   out.mode = mode;
@@ -113,6 +119,11 @@ Result<GuestParts> read_guest(Fields& fields, const FdCounts& counts) {
   if (parts.backend_fds.size() != counts.backend) {
     return fail(EINVAL, fmt::format("{}: this service needs {} backend_fds, {} came", where,
                                     counts.backend, parts.backend_fds.size()));
+  }
+  if (!parts.budget.is_null()) {
+    if (auto asked = read_budget(parts.name, parts.budget, kAnyBudget); !asked) {
+      return tl::unexpected(std::move(asked.error()));
+    }
   }
   if (parts.journal) {
     auto copy = copy_journal(parts.journal.get());

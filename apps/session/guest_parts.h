@@ -46,12 +46,12 @@ struct GuestParts {
   std::vector<Fd> backend_fds;
   Fd evtq, gerror, sync, doorbell, arm, armed;
   std::vector<OwnedRoute> routes;
-  nlohmann::json budget;  ///< as of the method `budget`; null: the service's default
+  nlohmann::json budget;  ///< as it was asked for; null: the service's default
   std::string objects;    ///< KeptObjects, once it is served
   std::vector<Fd> object_fds;
   Fd journal;  ///< the live one once it is served; before that one of an earlier life
 
-  /// errors  no more descriptors to be had
+  /// errors  no more descriptors to be had; a budget that is none
   [[nodiscard]] Result<GuestRequest> request() const;
 };
 

@@ -188,6 +188,14 @@ std::unique_ptr<JournalLayout> fresh(engine::Journal& journal) {
 
 }  // namespace
 
+Result<GuardedRegisters> GuardedRegisters::of(const engine::GuestSpec& spec) {
+  auto memory = viommu::GuestMemory::make(spec.memory);
+  if (!memory) return tl::unexpected(std::move(memory.error()));
+  auto page = viommu::RegisterPage::map(*memory, spec.registers);
+  if (!page) return tl::unexpected(std::move(page.error()));
+  return GuardedRegisters{std::move(*memory), *page};
+}
+
 std::string state_of(engine::Journal& journal, const viommu::RegisterPage& page,
                      const viommu::IdRegisters& offered) {
   json j;

@@ -10,6 +10,7 @@
 #include "engine/guest_spec.h"
 #include "engine/journal.h"
 #include "engine/viommu/feature_set.h"
+#include "engine/viommu/guest_memory.h"
 #include "engine/viommu/registers.h"
 #include "kernel/base/result.h"
 
@@ -19,6 +20,13 @@ namespace faultline::session {
 // memory or of the kernel that its devices leave: stage 1 is bound anew from the stream table,
 // requests that the old kernel has open end with its devices, and new fault queues begin where they
 // stand.
+
+/// The register page of a guest, guarded while it is looked at.
+struct GuardedRegisters {
+  static Result<GuardedRegisters> of(const engine::GuestSpec& spec);
+  viommu::GuestMemory memory;
+  viommu::RegisterPage page;
+};
 
 /// Of a guest that nothing is polled for.
 ///

@@ -5,6 +5,18 @@
 
 namespace faultline::session {
 
+void describe(const GuestParts& parts, nlohmann::json& out) {
+  out["memory"] = nlohmann::json::array();
+  for (const OwnedMemory& m : parts.memory) {
+    out["memory"].push_back({{"gpa", m.gpa.value}, {"bytes", m.bytes}});
+  }
+  out["devices"] = nlohmann::json::array();
+  for (const OwnedDevice& d : parts.devices) {
+    out["devices"].push_back({{"name", d.name}, {"vsid", d.vsid.value}});
+  }
+  out["budget"] = parts.budget.is_null() ? nlohmann::json::object() : parts.budget;
+}
+
 void describe(const engine::GuestSnapshot& guest, nlohmann::json& out) {
   using Device = engine::EventDeviceCounters;
   out["detached"] = guest.detached;

@@ -82,23 +82,14 @@ Result<Reply> guest_add(Call& call) {
   return reply;
 }
 
-/// The journal of a served guest beside the answer.
-Result<Reply> with_journal(const Guest& guest, json result) {
-  auto journal = read_only(guest.parts.journal.get());
+/// The journal of a served guest beside the answer, where there is one.
+Result<Reply> with_journal(Result<Fd> journal, json result = json::object()) {
   if (!journal) return pass(std::move(journal.error()));
   Reply reply;
   reply.result = std::move(result);
+  if (!*journal) return reply;
   reply.result["journal"] = 0;
   reply.fds.push_back(std::move(*journal));
-  return reply;
-}
-
-/// A guest that has another shape now. One that is served has another journal, too.
-Result<Reply> reshaped(const Guest& guest, Result<void> ok) {
-  if (!ok) return pass(std::move(ok.error()));
-  if (!guest.served) return Reply{};
-  auto reply = with_journal(guest, json::object());
-  if (!reply) return Reply{};  // it is done all the same
   return reply;
 }
 
@@ -107,7 +98,7 @@ Result<Reply> memory_add(Call& call) {
   if (!guest) return pass(std::move(guest.error()));
   auto memory = read_memory(call.fields, (*guest)->parts, call.service.options->limits);
   if (!memory) return pass(std::move(memory.error()));
-  return reshaped(**guest, call.guests().add_memory(**guest, std::move(*memory)));
+  return with_journal(call.guests().add_memory(**guest, std::move(*memory)));
 }
 
 Result<Reply> memory_remove(Call& call) {
@@ -116,7 +107,7 @@ Result<Reply> memory_remove(Call& call) {
   const Gpa gpa{call.fields.number("gpa", kMostAddress)};
   const std::uint64_t bytes = call.fields.number("bytes", kMostAddress);
   if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  return reshaped(**guest, call.guests().remove_memory(**guest, gpa, bytes));
+  return with_journal(call.guests().remove_memory(**guest, gpa, bytes));
 }
 
 Result<Reply> device_add(Call& call) {
@@ -125,7 +116,7 @@ Result<Reply> device_add(Call& call) {
   auto device = read_device(call.fields, (*guest)->parts, call.service.host->fd_counts(),
                             call.service.options->limits);
   if (!device) return pass(std::move(device.error()));
-  return reshaped(**guest, call.guests().add_device(**guest, std::move(*device)));
+  return with_journal(call.guests().add_device(**guest, std::move(*device)));
 }
 
 Result<Reply> device_remove(Call& call) {
@@ -133,7 +124,7 @@ Result<Reply> device_remove(Call& call) {
   if (!guest) return pass(std::move(guest.error()));
   const std::string name = call.fields.text("name", kNameBytes);
   if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  return reshaped(**guest, call.guests().remove_device(**guest, name));
+  return with_journal(call.guests().remove_device(**guest, name));
 }
 
 Result<Reply> interrupts(Call& call) {
@@ -148,9 +139,9 @@ Result<Reply> interrupts(Call& call) {
 Result<Reply> start(Call& call) {
   auto guest = call.made();
   if (!guest) return pass(std::move(guest.error()));
+  const bool paused = call.fields.flag("paused", false);
   if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  if (auto ok = call.guests().start(**guest); !ok) return pass(std::move(ok.error()));
-  return with_journal(**guest, json::object());
+  return with_journal(call.guests().start(**guest, paused));
 }
 
 Result<Reply> guest_attach(Call& call) {
@@ -163,10 +154,15 @@ Result<Reply> guest_attach(Call& call) {
     return fail(EINVAL, fmt::format("guest.attach: the session has {} guests, which is the limit",
                                     limits.guests_per_session));
   }
-  auto guest = call.guests().attach(name, token, call.session.id, call.session.peer.uid);
+  auto guest = call.guests().find_lingering(name, token, call.session.peer.uid);
   if (!guest) return pass(std::move(guest.error()));
+  const Fd& journal = (*guest)->parts.journal;
+  auto reply = with_journal(journal ? read_only(journal.get()) : Result<Fd>(Fd()),
+                            {{"state", state_name(**guest)}});
+  if (!reply) return reply;
+  call.guests().take_over(**guest, call.session.id);
   ++call.service.counters->reattached;
-  return with_journal(**guest, {{"state", state_name(**guest)}});
+  return reply;
 }
 
 Result<Reply> guest_remove(Call& call) {
@@ -192,8 +188,7 @@ Result<Reply> resume(Call& call) {
   return of_served(call, [&](Guest& guest) { return done(call.guests().resume(guest)); });
 }
 Result<Reply> reset(Call& call) {
-  return of_served(call,
-                   [&](Guest& guest) { return done(call.service.host->reset(guest.parts.name)); });
+  return of_served(call, [&](Guest& guest) { return done(call.guests().reset(guest)); });
 }
 
 Result<Reply> get_state(Call& call) {
@@ -238,6 +233,7 @@ Result<Reply> query(Call& call) {
   Reply reply;
   const GuestParts& parts = (*guest)->parts;
   reply.result["state"] = state_name(**guest);
+  describe(parts, reply.result);
   if (!(*guest)->served) return reply;
   const engine::EngineSnapshot now = call.service.host->snapshot();
   const auto at = std::ranges::find(now.guests, parts.name, &engine::GuestSnapshot::name);

@@ -88,6 +88,14 @@ std::string Fields::text(const char* name, std::size_t most, const std::string& 
   return otherwise;
 }
 
+bool Fields::flag(const char* name, bool otherwise) {
+  const json* value = find(name);
+  if (value == nullptr) return otherwise;
+  if (value->is_boolean()) return value->get<bool>();
+  wrong(name, "has to be true or false");
+  return otherwise;
+}
+
 std::vector<unsigned> Fields::numbers(const char* name, std::uint64_t most,
                                       std::size_t most_items) {
   std::vector<unsigned> out;

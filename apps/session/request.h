@@ -43,6 +43,7 @@ class Fields {
   /// 1 to `most` bytes without control characters.
   std::string text(const char* name, std::size_t most);
   std::string text(const char* name, std::size_t most, const std::string& otherwise);
+  bool flag(const char* name, bool otherwise);
   std::vector<unsigned> numbers(const char* name, std::uint64_t most, std::size_t most_items);
   /// The descriptor that the field's number names.
   Fd fd(const char* name);

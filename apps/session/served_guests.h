@@ -19,7 +19,6 @@
 #include "engine/journal.h"
 #include "engine/placement_join.h"
 #include "engine/viommu/feature_set.h"
-#include "engine/viommu/guest_memory.h"
 #include "kernel/base/clock.h"
 
 namespace faultline::session {
@@ -85,6 +84,7 @@ class ServedGuests final : public GuestHost {
       (void)leave(g);
       return tl::unexpected(std::move(ok.error()));
     }
+    g.asked = g.request->budget;
     g.paused = g.request->paused;
     note_parked(g);
     const int journal = served->journal->memfd();
@@ -134,7 +134,7 @@ class ServedGuests final : public GuestHost {
     auto ok = old.paused ? check_parked(g) : enter(g);
     if (!ok) {
       if (!old.paused) {
-        if (auto back = enter(old); !back) return tl::unexpected(std::move(back.error()));
+        if (auto back = enter(old); !back) ok = park(old, std::move(ok.error()));
       }
       note_parked(old);
       return tl::unexpected(std::move(ok.error()));
@@ -170,7 +170,7 @@ class ServedGuests final : public GuestHost {
   Result<std::string> state(const std::string& name) override {
     auto guest = find_paused(name);
     if (!guest) return tl::unexpected(std::move(guest.error()));
-    auto registers = Registers::of((*guest)->spec);
+    auto registers = GuardedRegisters::of((*guest)->spec);
     if (!registers) return tl::unexpected(std::move(registers.error()));
     std::string state = state_of(*(*guest)->journal, registers->page, (*guest)->ids);
     if (registers->memory.poisoned()) return fail(EFAULT, "guest " + name + ": its memory is gone");
@@ -181,7 +181,7 @@ class ServedGuests final : public GuestHost {
     auto guest = find_paused(name);
     if (!guest) return tl::unexpected(std::move(guest.error()));
     Served& g = **guest;
-    auto registers = Registers::of(g.spec);
+    auto registers = GuardedRegisters::of(g.spec);
     if (!registers) return tl::unexpected(std::move(registers.error()));
     if (auto ok = leave(g); !ok) return ok;
     note_parked(g);
@@ -194,11 +194,17 @@ class ServedGuests final : public GuestHost {
     Served& g = **guest;
     if (auto ok = leave(g); !ok) return ok;
     auto sources = g.kernel->sources(*g.journal);  // where they stand by the journal as it was
-    if (!sources) return fail(std::move(sources.error()), "guest " + name);
+    if (!sources) return park(g, std::move(sources.error()));
     clear_journal(*g.journal);
-    if (auto ok = enter(g, std::move(*sources)); !ok) return ok;
+    if (auto ok = enter(g, std::move(*sources)); !ok) return park(g, std::move(ok.error()));
+    if (g.paused) {
+      auto ok = engine_.pause_guest(name);
+      if (!ok && leave(g)) return park(g, std::move(ok.error()));
+      g.paused = ok.has_value();
+      if (!ok) return ok;
+    }
     note_parked(g);
-    return g.paused ? engine_.pause_guest(name) : Result<void>();
+    return {};
   }
 
   Result<void> set_budget(const std::string& name, const nlohmann::json& budget) override {
@@ -212,6 +218,7 @@ class ServedGuests final : public GuestHost {
     return (*guest)->entered ? engine_.set_budget(name, *wanted) : Result<void>();
   }
 
+  [[nodiscard]] engine::Budget most() const override { return options_.budget; }
   void set_most(const engine::Budget& most) override {
     options_.budget = most;
     for (auto& [name, guest] : guests_) {
@@ -267,19 +274,6 @@ class ServedGuests final : public GuestHost {
     bool paused = false;
   };
 
-  /// The register page of a guest, guarded while it is looked at.
-  struct Registers {
-    static Result<Registers> of(const engine::GuestSpec& spec) {
-      auto memory = viommu::GuestMemory::make(spec.memory);
-      if (!memory) return tl::unexpected(std::move(memory.error()));
-      auto page = viommu::RegisterPage::map(*memory, spec.registers);
-      if (!page) return tl::unexpected(std::move(page.error()));
-      return Registers{std::move(*memory), *page};
-    }
-    viommu::GuestMemory memory;
-    viommu::RegisterPage page;
-  };
-
   Result<Served*> find(const std::string& name) {
     const auto at = guests_.find(name);
     if (at == guests_.end()) return fail(ENOENT, "there is no guest " + name);
@@ -313,9 +307,18 @@ class ServedGuests final : public GuestHost {
   /// What the engine would refuse of a guest that it is given later.
   Result<void> check_parked(Served& g) {
     if (auto ok = engine::check_guest(g.spec, g.spec.devices.size(), *g.journal); !ok) return ok;
-    auto registers = Registers::of(g.spec);
+    auto registers = GuardedRegisters::of(g.spec);
     if (!registers) return fail(std::move(registers.error()), "guest " + g.spec.name);
     return {};
+  }
+
+  /// It left the engine and cannot be had back there: resume() tries again.
+  /// returns  the error, and what that means
+  tl::unexpected<Error> park(Served& g, Error why) {
+    g.paused = true;
+    note_parked(g);
+    why.what = "guest " + g.spec.name + " is paused now, it could not be served on: " + why.what;
+    return tl::unexpected<Error>(std::move(why));
   }
 
   /// Guests that the engine does not have are shown all the same.

@@ -99,14 +99,17 @@ class Sink {
   }
 
   bool send(std::span<SmmuCommand> commands, SubmitResult& result) noexcept {
-    uapi::iommu_hwpt_invalidate i{.size = sizeof i,
-                                  .hwpt_id = iommu_->viommu(),
-                                  .data_uptr = reinterpret_cast<std::uintptr_t>(commands.data()),
-                                  .data_type = uapi::kIommuViommuInvalidateDataArmSmmuv3,
-                                  .entry_len = sizeof(SmmuCommand),
-                                  .entry_num = static_cast<std::uint32_t>(commands.size()),
-                                  .reserved = 0};
-    const int rc = iommu_->sys().ioctl(iommu_->iommufd(), uapi::kIommuHwptInvalidate, &i);
+    const int rc = despite_signals([&] {
+      // The kernel writes entry_num: made anew each time, all of it is done again.
+      uapi::iommu_hwpt_invalidate i{.size = sizeof i,
+                                    .hwpt_id = iommu_->viommu(),
+                                    .data_uptr = reinterpret_cast<std::uintptr_t>(commands.data()),
+                                    .data_type = uapi::kIommuViommuInvalidateDataArmSmmuv3,
+                                    .entry_len = sizeof(SmmuCommand),
+                                    .entry_num = static_cast<std::uint32_t>(commands.size()),
+                                    .reserved = 0};
+      return iommu_->sys().ioctl(iommu_->iommufd(), uapi::kIommuHwptInvalidate, &i);
+    });
     ++result.calls;
     ++result.host_syncs;
     if (rc >= 0) return true;

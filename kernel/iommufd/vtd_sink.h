@@ -87,14 +87,17 @@ class VtdSink {
 
   bool send(std::span<Entry> entries, SubmitResult& result) noexcept {
     for (const std::uint32_t table : tables_) {
-      uapi::iommu_hwpt_invalidate i{.size = sizeof i,
-                                    .hwpt_id = table,
-                                    .data_uptr = reinterpret_cast<std::uintptr_t>(entries.data()),
-                                    .data_type = uapi::kIommuHwptInvalidateDataVtdS1,
-                                    .entry_len = sizeof(Entry),
-                                    .entry_num = static_cast<std::uint32_t>(entries.size()),
-                                    .reserved = 0};
-      const int rc = sys_->ioctl(iommufd_, uapi::kIommuHwptInvalidate, &i);
+      const int rc = despite_signals([&] {
+        // The kernel writes entry_num.
+        uapi::iommu_hwpt_invalidate i{.size = sizeof i,
+                                      .hwpt_id = table,
+                                      .data_uptr = reinterpret_cast<std::uintptr_t>(entries.data()),
+                                      .data_type = uapi::kIommuHwptInvalidateDataVtdS1,
+                                      .entry_len = sizeof(Entry),
+                                      .entry_num = static_cast<std::uint32_t>(entries.size()),
+                                      .reserved = 0};
+        return sys_->ioctl(iommufd_, uapi::kIommuHwptInvalidate, &i);
+      });
       ++result.calls;
       ++result.host_syncs;
       if (rc < 0) {

@@ -88,11 +88,12 @@ constexpr Template kTemplates[] = {
     {R"({"method":"drain"})", {-1, -1, -1}},
     {R"({"method":"goodbye"})", {-1, -1, -1}},
     {R"({"method":"interrupts","guest":"g","doorbell":0,"arm":1,"armed":2})", {1, 1, 1}},
+    {R"({"method":"start","guest":"g","paused":true})", {-1, -1, -1}},
 };
 constexpr const char* kFields[] = {
     "guest", "name",   "gpa",   "bytes",  "offset",   "memfd",     "fds",      "vsid",
     "token", "budget", "state", "routes", "evtq",     "registers", "versions", "backend_fds",
-    "mode",  "vcpus",  "id",    "force",  "doorbell", "arm",       "armed"};
+    "mode",  "vcpus",  "id",    "force",  "doorbell", "arm",       "armed",    "paused"};
 
 json any_value(Input& in) {
   const std::uint8_t how = in.byte();

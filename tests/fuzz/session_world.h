@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "apps/session/fd.h"
+#include "apps/session/guest_budget.h"
 #include "apps/session/guest_host.h"
 #include "apps/session/keeper.h"
 #include "apps/session/server.h"
@@ -105,6 +106,7 @@ class StrictHost final : public session::GuestHost {
     return answer();
   }
   unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
+  [[nodiscard]] engine::Budget most() const override { return session::kAnyBudget; }
   void set_most(const engine::Budget& /*most*/) override {}
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <random>
+#include <utility>
 
 #include "kernel/iommufd/vtd_sink.h"
 #include "tests/kernel/iommufd_fixture.h"
@@ -211,6 +212,22 @@ TEST_F(SinkFixture, AnAtcRangeThatIsNoBlockBecomesEverything) {
               ElementsAre(std::pair(0x1000000040ULL, 52ULL), std::pair(0x1000000040ULL, 52ULL)));
 }
 
+TEST_F(SinkFixture, ASignalIsNoFailure) {
+  Sink s = sink();
+  const std::vector<Operation> ops(3, op(K::kTlbAll));
+  sys.on_ioctl = [this, inner = sys.on_ioctl, first = true](int fd, unsigned long request,
+                                                            void* argument) mutable {
+    if (request == uapi::kIommuHwptInvalidate && std::exchange(first, false)) {
+      static_cast<uapi::iommu_hwpt_invalidate*>(argument)->entry_num = 1;  // done before it came
+      return -EINTR;
+    }
+    return inner(fd, request, argument);
+  };
+  const SubmitResult r = s.submit(ops);
+  EXPECT_EQ(r.error, 0);
+  EXPECT_EQ(kernel.issued.size(), 3U) << "all of them, not as many as were done";
+}
+
 TEST_F(SinkFixture, VtdTablesGetEntriesOrAreFlushedWhole) {
   kernel.vtd_tables = {0x70, 0x71};
   const int fd = sys.open("/dev/iommu", 0);
@@ -232,6 +249,8 @@ TEST_F(SinkFixture, VtdTablesGetEntriesOrAreFlushedWhole) {
     EXPECT_EQ(s.set_stage1(0, {}).error, EOPNOTSUPP);
     sys.inject(Call::kIoctl, 2, -ETIMEDOUT, uapi::kIommuHwptInvalidate);
     EXPECT_EQ(s.submit(ops).error, ETIMEDOUT);
+    sys.inject(Call::kIoctl, 1, -EINTR, uapi::kIommuHwptInvalidate);
+    EXPECT_EQ(s.submit(ops).error, 0) << "a signal";
     const std::vector<Operation> many(64, op(K::kTlbAll));
     EXPECT_EQ(s.submit(many).calls, 4U);
   }

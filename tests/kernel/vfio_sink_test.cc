@@ -109,6 +109,16 @@ TEST_F(VfioSink, FlushesEverythingOnV7ByEveryAsidSeen) {
   EXPECT_EQ(spread(), std::tuple(2, 1, 0));
 }
 
+TEST_F(VfioSink, ASignalIsNoFailureAndManyAreOne) {
+  open(kDocumented);
+  ScriptedSys& sys = ones[0]->sys;
+  sys.inject(Call::kIoctl, 1, -EINTR, uapi::kVfioIommuCacheInvalidate);
+  EXPECT_EQ(submit({.kind = OperationKind::kTlbAll}).error, 0);
+  EXPECT_EQ(spread(), std::tuple(1, 1, 1));
+  for (int i = 0; i < 4; ++i) sys.inject(Call::kIoctl, 1, -EINTR, uapi::kVfioIommuCacheInvalidate);
+  EXPECT_EQ(submit({.kind = OperationKind::kTlbAll}).error, EINTR) << "it comes back in the end";
+}
+
 TEST_F(VfioSink, RoutesAnAsidToWhereItMayBeLive) {
   open(kDocumented);
   sink->note_asid(1, 5);

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -34,8 +35,7 @@ session::Fd connect_to(const std::string& path, int type) {
   return fd;
 }
 
-std::string http_get(const std::string& path, const std::string& what) {
-  const session::Fd fd = connect_to(path, SOCK_STREAM);
+std::string http_get(const session::Fd& fd, const std::string& what) {
   const std::string request = "GET " + what + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
   EXPECT_EQ(::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL),
             static_cast<ssize_t>(request.size()));
@@ -45,6 +45,10 @@ std::string http_get(const std::string& path, const std::string& what) {
     answer.append(part.data(), static_cast<std::size_t>(n));
   }
   return answer;
+}
+
+std::string http_get(const std::string& path, const std::string& what) {
+  return http_get(connect_to(path, SOCK_STREAM), what);
 }
 
 /// What DPDK's telemetry says to a command, as its own client asks.
@@ -87,6 +91,36 @@ TEST(Outlets, AnAddressThatIsNoneIsOneLine) {
     EXPECT_THAT(service.said(), HasSubstr("metrics.listen: " + std::string(bad) + ": "));
     EXPECT_EQ(service.said().find("<3>"), service.said().rfind("<3>")) << service.said();
   }
+}
+
+TEST(Outlets, AnAddressThatSomebodyElseHasKeepsNoGuestWaiting) {
+  session::Fd taken(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t bytes = sizeof at;
+  ASSERT_EQ(::bind(taken.get(), reinterpret_cast<sockaddr*>(&at), bytes), 0);
+  ASSERT_EQ(::listen(taken.get(), 1), 0);
+  ASSERT_EQ(::getsockname(taken.get(), reinterpret_cast<sockaddr*>(&at), &bytes), 0);
+  const std::string listen = "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
+
+  const TestFolder folder;
+  const std::string user = ::geteuid() == 0 ? "user = \"nobody\"\nsocket-owner = \"nobody\"\n" : "";
+  folder.write("", user, "telemetry = false\nlisten = \"" + listen + "\"\n");
+  Program service(kProgram, {"--config", folder.config()});
+  ASSERT_TRUE(service.says("VMMs attach at")) << service.said();
+  EXPECT_THAT(service.said(), HasSubstr("<4>metrics.listen: " + listen + ": "));
+  EXPECT_THAT(service.said(), HasSubstr("goes on without"));
+  taken.reset();
+  // Locked down as it is by now.
+  ASSERT_TRUE(service.says(listen + ": listens there now")) << service.said();
+  const session::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
+  EXPECT_THAT(http_get(fd, "/metrics"), HasSubstr("HTTP/1.1 200 OK"));
+  EXPECT_EQ(service.said().find("<4>metrics.listen"), service.said().rfind("<4>metrics.listen"))
+      << "said once";
+  service.kill(SIGTERM);
+  EXPECT_EQ(service.wait(), 0) << service.said();
 }
 
 TEST(Outlets, BothTellTheSameOfAServiceThatIsLockedDown) {

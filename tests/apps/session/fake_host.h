@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/session/guest_budget.h"
 #include "apps/session/guest_host.h"
 #include "apps/session/request_fds.h"
 #include "engine/journal.h"
@@ -47,9 +49,10 @@ class FakeHost final : public GuestHost {
   }
   Result<int> replace(GuestRequest guest) override {
     OwnedRequest owned(std::move(guest));
-    if (auto ok = call("replace " + owned->name); !ok) return tl::unexpected(ok.error());
     const std::string name = owned->name;
+    if (auto ok = call("replace " + name); !ok) return tl::unexpected(ok.error());
     auto journal = std::move(guests.at(name).journal);
+    if (reshaping) reshaping(journal);
     guests.erase(name);
     const auto at = guests.emplace(name, Held(std::move(*owned), std::move(journal))).first;
     *owned = GuestRequest{};
@@ -94,13 +97,15 @@ class FakeHost final : public GuestHost {
                                       StreamBinding::kStage1);
   }
   unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
-  void set_most(const engine::Budget& /*most*/) override {}
+  [[nodiscard]] engine::Budget most() const override { return budget; }
+  void set_most(const engine::Budget& most) override { budget = most; }
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;
     for (const auto& [name, held] : guests) {
       out.guests.emplace_back();
       out.guests.back().name = name;
       out.guests.back().evtq_size = 64;
+      out.guests.back().paused = held.paused;
     }
     return out;
   }
@@ -109,6 +114,9 @@ class FakeHost final : public GuestHost {
 
   std::map<std::string, Held> guests;
   std::vector<std::string> calls;
+  engine::Budget budget = kAnyBudget;  ///< the operator's
+  /// Called when a guest gets another shape; may give it another journal.
+  std::function<void(engine::Journal&)> reshaping;
   Nanos beat = 1;
 
  private:

@@ -35,6 +35,7 @@ using test_support::open_descriptors;
 class MapKeeper final : public Keeper {
  public:
   void keep(const std::string& name, int fd) override {
+    if (keeping) keeping();
     EXPECT_FALSE(held.contains(name)) << name;
     held[name] = Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
   }
@@ -46,6 +47,7 @@ class MapKeeper final : public Keeper {
     return out;
   }
   std::map<std::string, Fd> held;
+  std::function<void()> keeping;  ///< called before each keep()
 };
 
 inline Fd memfd(std::size_t bytes = 0x200000, int seals = F_SEAL_SHRINK) {
