@@ -25,6 +25,7 @@
 #include "apps/faultlined/seccomp.h"
 #include "apps/metrics/moment.h"
 #include "apps/metrics/moment_json.h"
+#include "apps/session/close.h"
 #include "apps/session/fd.h"
 #include "apps/session/server.h"
 #include "config/keys.h"
@@ -217,7 +218,7 @@ Result<void> Service::start() {
                               " of its last life again");
     }
   } else {
-    for (const session::KeptFd& k : passed.stored) ::close(k.fd);
+    for (const session::KeptFd& k : passed.stored) session::close_passed(k.fd);
   }
   server_->listen(listeners.front().release());
   beat_every_ = Notify::beat_interval();
