@@ -45,6 +45,12 @@ class GuestBook {
   Result<Guest*> of_session(const std::string& name, std::uint64_t session);
   Result<Guest*> served_of(const std::string& name, std::uint64_t session);
 
+  /// null: there is none
+  [[nodiscard]] Guest* find(const std::string& name) {
+    const auto at = guests_.find(name);
+    return at == guests_.end() ? nullptr : at->second.get();
+  }
+
   /// errors  as GuestHost::add(); the guest is then made as before
   Result<void> start(Guest& guest);
   /// Take over a lingering guest. errors  none that lingers, another user's, a wrong token

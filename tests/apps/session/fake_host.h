@@ -94,6 +94,9 @@ class FakeHost final : public GuestHost {
                                       StreamBinding::kStage1);
   }
   unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
+  std::vector<std::string> take_blocked(bool all) override {
+    return std::exchange(all ? blocked : blocked_gone, {});
+  }
   void set_most(const engine::Budget& /*most*/) override {}
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;
@@ -109,6 +112,8 @@ class FakeHost final : public GuestHost {
 
   std::map<std::string, Held> guests;
   std::vector<std::string> calls;
+  std::vector<std::string> blocked;       ///< what take_blocked() says next of those served
+  std::vector<std::string> blocked_gone;  ///< and of those that are not any more
   Nanos beat = 1;
 
  private:
