@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/session/descriptor_limit.h"
 #include "apps/session/guest_host.h"
 #include "apps/session/guest_parts.h"
 #include "apps/session/keeper.h"
@@ -77,6 +78,14 @@ class GuestBook {
   unsigned restore(std::vector<KeptFd> kept, Nanos now);
 
   [[nodiscard]] std::size_t guests_of(std::uint64_t session) const;
+  /// Of all guests of a user, by descriptor_limit.h. cost: O(guests, their devices)
+  [[nodiscard]] std::uint64_t descriptors_of(unsigned uid) const {
+    std::uint64_t n = 0;
+    for (const auto& [name, guest] : guests_) {
+      if (guest->state.uid == uid) n += session::descriptors_of(guest->parts);
+    }
+    return n;
+  }
   [[nodiscard]] std::size_t lingering() const { return guests_of(0); }
 
  private:

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "apps/session/close.h"
+#include "apps/session/descriptor_limit.h"
 #include "apps/session/file_sort.h"
 #include "apps/session/request.h"
 #include "apps/session/sealed.h"
@@ -196,6 +197,11 @@ void Server::State::serve_packet(Session& session, Packet packet) {
 }
 
 Result<Reply> Server::State::do_request(Session& session, Request& request) {
+  const std::uint64_t has = guests.descriptors_of(session.peer.uid);
+  if (auto ok = check_room(request, session.peer.uid, has, options.limits.descriptors_per_uid);
+      !ok) {
+    return tl::unexpected(std::move(ok.error()));
+  }
   auto done = answer(service, session, request);
   end_blocking(false, &session);
   return done;

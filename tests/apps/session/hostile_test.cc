@@ -177,5 +177,24 @@ TEST(Hostile, AGuestThatLingersGoesToo) {
   EXPECT_TRUE(bench.logged("guest g is removed"));
 }
 
+TEST(Hostile, OneUserTakesNoMoreDescriptorsThanItMay) {
+  ServerOptions options;
+  options.limits.descriptors_per_uid = 12;
+  Bench bench(options);
+  PeerEnd vmm(bench);
+  PeerEnd other(bench);
+  ASSERT_TRUE(vmm.add_guest("never-started")) << vmm.error;  // 2
+  ASSERT_TRUE(other.add_guest("g")) << other.error;          // 4
+  ASSERT_TRUE(other.add_device("g", 1)) << other.error;      // 10
+  EXPECT_FALSE(other.add_device("g", 2));
+  EXPECT_EQ(other.error, "uid " + std::to_string(::geteuid()) +
+                             ": its guests have 10 of the 12 descriptors that they may have "
+                             "(sessions.descriptors-per-uid), and this takes 6 more");
+  EXPECT_TRUE(other.add_memory("g")) << "there is room for " << other.error;
+  EXPECT_FALSE(vmm.add_guest("another"));
+  EXPECT_TRUE(vmm.of("guest.remove", "never-started")) << vmm.error;
+  EXPECT_TRUE(vmm.add_guest("another")) << vmm.error;
+}
+
 }  // namespace
 }  // namespace faultline::session
