@@ -234,6 +234,8 @@ void Server::State::flush(Session& session) {
 }
 
 void Server::State::end(Session& session, Nanos now) {
+  // Its socket may stay open for long (hang_up() in wire.h), and every turn would find it ended.
+  (void)::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, session.socket.get(), nullptr);
   if (!session.goodbye && session.greeted) {
     ++counters.lost_vmms;
     if (guests.guests_of(session.id) != 0) {
