@@ -49,6 +49,7 @@ struct Options {
   std::vector<unsigned> gids;
   std::uint64_t sessions = 256;
   std::uint64_t sessions_per_uid = 128;
+  std::uint64_t descriptors_per_uid = 16'384;
   std::uint64_t guests_per_session = 8;
   std::uint64_t devices_per_guest = 64;
   std::uint64_t memory_parts = 32;

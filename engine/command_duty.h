@@ -107,6 +107,9 @@ class CommandDuty {
   // For a shard that sleeps (shard_sleep.h).
   [[nodiscard]] std::array<int, 2> wake_fds() const noexcept { return doorbell_.wake_fds(); }
   void drain_signals(Nanos) noexcept { doorbell_.drain(); }
+  [[nodiscard]] std::uint64_t blocked_eventfds() const noexcept {
+    return syncs_.blocked_eventfds() + (doorbell_.deaf() ? 1 : 0);
+  }
   [[nodiscard]] Nanos longest_sleep() const noexcept { return doorbell_.longest_sleep(); }
 
   /// For a shard that waits for a write: CMDQ_PROD, and CMDQ_CONS and CR0 beside it on its line.

@@ -8,6 +8,7 @@
 #include "engine/bell.h"
 #include "engine/guest_spec.h"
 #include "kernel/base/clock.h"
+#include "kernel/base/shared.h"
 
 namespace faultline::engine {
 
@@ -25,7 +26,7 @@ namespace faultline::engine {
 /// has overtaken is not believed; one that is believed wrongly has a doorbell behind it that is
 /// still readable. tests/model/arm.pml is this for spin.
 ///
-/// thread  the shard that owns the guest's CommandDuty
+/// thread  the shard that owns the guest's CommandDuty, but where it says any
 class Doorbell {
  public:
   explicit Doorbell(const GuestSpec& spec) noexcept
@@ -33,6 +34,9 @@ class Doorbell {
         arm_(spec.arm_eventfd),
         armed_(spec.armed_eventfd),
         poll_(spec.register_poll_ns) {}
+
+  /// The VMM made one of its eventfds block. thread: any
+  [[nodiscard]] bool deaf() const noexcept { return load_relaxed(deaf_); }
 
   [[nodiscard]] std::array<int, 2> wake_fds() const noexcept { return {rung_, armed_}; }
 
@@ -47,7 +51,7 @@ class Doorbell {
     if (answered) asked_ = false;
     if (is_armed_ || asked_) return;
     asked_ = true;
-    if (!deaf_) deaf_ = !Bell::ring(arm_) && errno == EINTR;
+    if (!deaf_ && !Bell::ring(arm_)) note_failure();
   }
 
   /// ns that the registers may be left alone.
@@ -60,8 +64,14 @@ class Doorbell {
   bool take(int fd) noexcept {
     if (fd < 0 || deaf_) return false;
     const bool had = Bell::drain(fd);
-    deaf_ = !had && errno == EINTR;
+    if (!had) note_failure();
     return had;
+  }
+  /// A call that cannot sleep never ends with EINTR.
+  void note_failure() noexcept {
+    if (errno == EINTR) [[unlikely]] {
+      store_relaxed(deaf_, true);
+    }
   }
 
   [[nodiscard]] bool arms() const noexcept { return arm_ >= 0; }

@@ -115,6 +115,16 @@ class Engine {
   /// errors  no such guest; a budget that makes no sense
   Result<void> set_budget(const std::string& name, const Budget& budget);
 
+  /// Names of guests whose VMM made an eventfd block a shard: with `all` those that are here, and
+  /// those that were removed since the last call.
+  std::vector<std::string> take_blocked(bool all) {
+    std::vector<std::string> names = std::exchange(blocked_gone_, {});
+    for (const auto& guest : guests_) {
+      if (all && guest->blocked_eventfds() != 0) names.push_back(guest->spec().name);
+    }
+    return names;
+  }
+
   /// Move duties of a running engine to the shards that a plan names for their guests. A duty that
   /// moves rests for some 100 µs; what it holds, and what stays in the kernel meanwhile, goes with
   /// it. Guests that the plan does not name stay.
@@ -180,6 +190,7 @@ class Engine {
   Hook hook_;
   mutable std::mutex mutex_;  ///< of guests_; never taken by a shard
   std::vector<std::unique_ptr<GuestType>> guests_;
+  std::vector<std::string> blocked_gone_;  ///< for take_blocked()
   std::uint32_t next_index_ = 0;
   std::vector<std::unique_ptr<CoreShard>> shards_;
   Plan plan_;

@@ -107,6 +107,7 @@ Result<void> Engine<Sources, Sink, Hook>::remove_guest(const std::string& name) 
   }
   // Work that the cold lane has begun is of this guest: it goes first.
   lane_->wait();
+  if (guest->blocked_eventfds() != 0) blocked_gone_.push_back(name);
   return {};
 }
 

@@ -184,6 +184,7 @@ class EventDuty {
   [[nodiscard]] const Histogram& publish_ns() const noexcept { return publish_ns_; }
   [[nodiscard]] const EventStageCycles& stages() const noexcept { return stages_; }
   [[nodiscard]] const Interrupt& evtq_interrupt() const noexcept { return evtq_interrupt_; }
+  [[nodiscard]] const Interrupt& gerror_interrupt() const noexcept { return gerror_interrupt_; }
 
  private:
   static constexpr Nanos kBeatNs = 1'000'000;

@@ -136,6 +136,13 @@ class Guest {
   }
 
   [[nodiscard]] GuestSnapshot snapshot() const;
+  /// Eventfds that its VMM made block a shard (nudge.h). thread: any
+  [[nodiscard]] std::uint64_t blocked_eventfds() const noexcept {
+    std::uint64_t n = event_->evtq_interrupt().blocked() ? 1 : 0;
+    n += event_->gerror_interrupt().blocked() ? 1 : 0;
+    std::visit([&n](const auto& duty) { n += duty->blocked_eventfds(); }, command_);
+    return n;
+  }
 
   [[nodiscard]] const GuestSpec& spec() const noexcept { return spec_; }
   [[nodiscard]] typename Types::Event& event() noexcept { return *event_; }
@@ -228,6 +235,7 @@ GuestSnapshot Guest<Sources, Sink, Hook>::snapshot() const {
   copy_counters(out.events, event_->counters());
   copy_counters(out.event_stages, event_->stages());
   out.interrupts = load_relaxed(event_->evtq_interrupt().raised());
+  out.blocked_eventfds = blocked_eventfds();
   out.interrupts_unheard = load_relaxed(event_->evtq_interrupt().unheard());
   out.publish_ns.merge(event_->publish_ns());
   std::visit(

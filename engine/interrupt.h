@@ -56,7 +56,7 @@ class Interrupt {
   }
 
   /// Its VMM made the eventfd block (nudge.h): it is not written any more.
-  [[nodiscard]] bool blocked() const noexcept { return blocked_; }
+  [[nodiscard]] bool blocked() const noexcept { return load_relaxed(blocked_); }
 
   [[nodiscard]] const std::uint64_t& raised() const noexcept { return raised_; }
   /// Raised, but there was no way to tell anybody.
@@ -67,7 +67,10 @@ class Interrupt {
     if (eventfd < 0 || blocked_) return false;
     const std::uint64_t one = 1;
     if (::write(eventfd, &one, sizeof one) == sizeof one) return true;
-    blocked_ = errno == EINTR;
+    // Which no call that cannot sleep ends with.
+    if (errno == EINTR) [[unlikely]] {
+      store_relaxed(blocked_, true);
+    }
     return false;
   }
 

@@ -63,6 +63,7 @@ struct GuestSnapshot {
   merge::MergeCounters merge;            ///< all 0 with another policy
   std::uint64_t interrupts = 0;          ///< raised for the event queue
   std::uint64_t interrupts_unheard = 0;  ///< of these: there was no way to tell anybody
+  std::uint64_t blocked_eventfds = 0;    ///< that its VMM made block a shard: given up
   std::uint32_t evtq_depth = 0;          ///< events that the guest has not consumed
   std::uint32_t evtq_size = 0;           ///< 0: disabled
   Histogram publish_ns;                  ///< poll → journalled, one sample per burst

@@ -135,6 +135,11 @@ class SyncCompletion {
     return aborted;
   }
 
+  /// Eventfds that the VMM made block (nudge.h). thread: any
+  [[nodiscard]] std::uint64_t blocked_eventfds() const noexcept {
+    return load_relaxed(blocked_routes_) + (wire_.blocked() ? 1 : 0);
+  }
+
   /// From the first fetch of a SYNC until it was told done, ns.
   [[nodiscard]] const Histogram& latency() const noexcept { return latency_; }
 
@@ -201,7 +206,10 @@ class SyncCompletion {
     }
     Interrupt routed = Interrupt(route_of(routes_, Gpa{address}, data));
     const bool told = routed.raise(*memory_);
-    if (routed.blocked()) routes_ = {};
+    if (routed.blocked()) {
+      routes_ = {};
+      tally(blocked_routes_);
+    }
     if (told || wire_.raise(*memory_)) return;
     tally(counters_->msi_aborts);
     msi_aborted_ = true;
@@ -218,6 +226,7 @@ class SyncCompletion {
   std::size_t tail_ = 0;
   bool msi_aborted_ = false;
   bool owed_ = false;
+  std::uint64_t blocked_routes_ = 0;
   std::uint64_t written_ = 0;  ///< where the last MSI went, which the journal knows of
   std::uint64_t written_bytes_ = 0;
   std::array<Pending, kCapacity> pending_{};

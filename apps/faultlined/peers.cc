@@ -30,6 +30,7 @@ session::ServerOptions server_options(const config::Options& o,
   s.gids = o.gids;
   s.limits.sessions = static_cast<unsigned>(o.sessions);
   s.limits.sessions_per_uid = static_cast<unsigned>(o.sessions_per_uid);
+  s.limits.descriptors_per_uid = o.descriptors_per_uid;
   s.limits.guests_per_session = static_cast<unsigned>(o.guests_per_session);
   s.limits.devices_per_guest = static_cast<unsigned>(o.devices_per_guest);
   s.limits.memory_parts = static_cast<unsigned>(o.memory_parts);

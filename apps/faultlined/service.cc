@@ -25,10 +25,12 @@
 #include "apps/faultlined/seccomp.h"
 #include "apps/metrics/moment.h"
 #include "apps/metrics/moment_json.h"
+#include "apps/session/close.h"
 #include "apps/session/fd.h"
 #include "apps/session/server.h"
 #include "config/keys.h"
 #include "config/parse.h"
+#include "engine/nudge.h"
 #include "kernel/base/clock.h"
 
 namespace faultline::daemon {
@@ -214,7 +216,7 @@ Result<void> Service::start() {
                               " of its last life again");
     }
   } else {
-    for (const session::KeptFd& k : passed.stored) ::close(k.fd);
+    for (const session::KeptFd& k : passed.stored) session::close_passed(k.fd);
   }
   server_->listen(listeners.front().release());
   beat_every_ = Notify::beat_interval();

@@ -96,6 +96,7 @@ json guest(const engine::GuestSnapshot& g) {
           {"merge", counters(g.merge, kMergeFields)},
           {"interrupts", g.interrupts},
           {"interrupts_unheard", g.interrupts_unheard},
+          {"blocked_eventfds", g.blocked_eventfds},
           {"evtq_depth", g.evtq_depth},
           {"evtq_size", g.evtq_size},
           {"publish_ns", histogram(g.publish_ns)},
@@ -118,6 +119,7 @@ void read(const json& j, engine::GuestSnapshot& g) {
   read(j.at("merge"), g.merge, kMergeFields);
   g.interrupts = number(j.at("interrupts"));
   g.interrupts_unheard = number(j.at("interrupts_unheard"));
+  g.blocked_eventfds = number(j.at("blocked_eventfds"));
   g.evtq_depth = small<std::uint32_t>(j.at("evtq_depth"));
   g.evtq_size = small<std::uint32_t>(j.at("evtq_size"));
   read(j.at("publish_ns"), g.publish_ns);

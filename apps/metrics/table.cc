@@ -214,6 +214,9 @@ void add_guests(Table& table) {
           &GuestSnapshot::interrupts);
   counter("faultline_interrupts_unheard_total", "Interrupts that nobody could be told of.",
           &GuestSnapshot::interrupts_unheard);
+  counter("faultline_blocked_eventfds_total",
+          "Eventfds that the guest's VMM made block a polling core; the guest is removed.",
+          &GuestSnapshot::blocked_eventfds);
   const auto gauge = [&](const char* name, const char* help, const char* unit, auto value) {
     add_guest(table, name, help, unit, MetricType::kGauge, value);
   };

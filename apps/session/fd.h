@@ -2,18 +2,19 @@
 #pragma once
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "apps/session/close.h"
 #include "kernel/base/result.h"
 
 namespace faultline::session {
 
-/// A descriptor of this process, closed once.
+/// A descriptor of this process, closed once. A VMM may have sent it, so that to close it never
+/// waits (close.h).
 class Fd {
  public:
   Fd() = default;
@@ -34,7 +35,7 @@ class Fd {
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
   int release() noexcept { return std::exchange(fd_, -1); }
   void reset() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    if (fd_ >= 0) close_passed(std::exchange(fd_, -1));
   }
 
   /// Another descriptor of the same file; of none, none.

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/session/descriptor_limit.h"
 #include "apps/session/guest_host.h"
 #include "apps/session/guest_parts.h"
 #include "apps/session/keeper.h"
@@ -46,6 +47,12 @@ class GuestBook {
   Result<Guest*> of_session(const std::string& name, std::uint64_t session);
   Result<Guest*> served_of(const std::string& name, std::uint64_t session);
 
+  /// null: there is none
+  [[nodiscard]] Guest* find(const std::string& name) {
+    const auto at = guests_.find(name);
+    return at == guests_.end() ? nullptr : at->second.get();
+  }
+
   /// paused   not to be served before resume()
   /// returns  its journal, to be read by its VMM
   /// errors   as GuestHost::add(); the guest is then made as before
@@ -78,6 +85,14 @@ class GuestBook {
   unsigned restore(std::vector<KeptFd> kept, Nanos now);
 
   [[nodiscard]] std::size_t guests_of(std::uint64_t session) const;
+  /// Of all guests of a user, by descriptor_limit.h. cost: O(guests, their devices)
+  [[nodiscard]] std::uint64_t descriptors_of(unsigned uid) const {
+    std::uint64_t n = 0;
+    for (const auto& [name, guest] : guests_) {
+      if (guest->state.uid == uid) n += session::descriptors_of(guest->parts);
+    }
+    return n;
+  }
   [[nodiscard]] std::size_t lingering() const { return guests_of(0); }
 
  private:

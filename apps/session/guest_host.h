@@ -125,6 +125,9 @@ class GuestHost {
   /// Take shards that have not begun a round since then out of a system call that blocks them, as
   /// Engine::nudge_stalled(). returns  how many
   virtual unsigned nudge_stalled(Nanos before) = 0;
+  /// Guests whose VMM made an eventfd block a polling core (engine/nudge.h): with `all` those that
+  /// are served, and those that were taken off their cores since the last call, each of these once.
+  virtual std::vector<std::string> take_blocked(bool /*all*/) { return {}; }
   /// The operator's budget of each guest.
   [[nodiscard]] virtual engine::Budget most() const = 0;
   /// It is another one: the most of every guest from now on, also of those that are served.

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/session/fd.h"
 #include "apps/session/server.h"
+#include "apps/session/wire.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/result.h"
 
@@ -46,6 +48,11 @@ struct Answer {
 
 /// One connection.
 struct Session {
+  Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session() { hang_up(std::move(socket)); }
+
   std::uint64_t id = 0;
   Fd socket;
   PeerId peer;

@@ -4,39 +4,27 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <string_view>
+
+#include "apps/session/close.h"
+#include "apps/session/file_sort.h"
 
 namespace faultline::session {
 namespace {
 
-void close_one(int fd) noexcept {
-  if (fd >= 0) ::close(fd);
-}
-
-/// Files without a name of their own are told apart by what the kernel calls them.
-bool is_anonymous(int fd, std::string_view name) {
-  std::array<char, 64> target{};
-  const std::string link = fmt::format("/proc/self/fd/{}", fd);
-  const ssize_t n = ::readlink(link.c_str(), target.data(), target.size());
-  return n > 0 && std::string_view(target.data(), static_cast<std::size_t>(n)) == name;
-}
-
 const char* wrong_kind(FileKind kind, int fd) {
-  struct stat file {};
-  const bool open = ::fstat(fd, &file) == 0;
+  const FileSort sort = sort_of(fd);
   switch (kind) {
     case FileKind::kCharacterDevice:
-      return open && S_ISCHR(file.st_mode) ? nullptr : "is no character device";
+      return sort == FileSort::kCharacterDevice || sort == FileSort::kUnknownDevice
+                 ? nullptr
+                 : "is no character device";
     case FileKind::kVfioDevice:
-      return is_anonymous(fd, "anon_inode:[vfio-device]") ? nullptr
-                                                          : "is no device of a VFIO group";
+      return sort == FileSort::kVfioDevice ? nullptr : "is no device of a VFIO group";
     case FileKind::kSocket:
-      return open && S_ISSOCK(file.st_mode) ? nullptr : "is no file of the soft kernel";
+      return sort == FileSort::kUnixSocket ? nullptr : "is no file of the soft kernel";
   }
   return "is of no kind";
 }
@@ -54,7 +42,7 @@ Result<void> check_kinds(const std::string& who, const std::vector<int>& fds,
 
 Result<void> check_eventfd(const std::string& guest, const char* what, int fd) {
   if (fd < 0) return {};
-  if (!is_anonymous(fd, "anon_inode:[eventfd]")) {
+  if (sort_of(fd) != FileSort::kEventfd) {
     return fail(EINVAL, fmt::format("guest {}: {} is not an eventfd", guest, what));
   }
   const int flags = ::fcntl(fd, F_GETFL);
@@ -66,7 +54,8 @@ Result<void> check_eventfd(const std::string& guest, const char* what, int fd) {
 
 Result<void> check_part(const std::string& guest, const MemoryPart& part) {
   struct stat file {};
-  if (part.memfd < 0 || ::fstat(part.memfd, &file) != 0 || !S_ISREG(file.st_mode)) {
+  // Only of a file in memory is fstat() sure to come back.
+  if (sort_of(part.memfd) != FileSort::kMemory || ::fstat(part.memfd, &file) != 0) {
     return fail(EINVAL, fmt::format("guest {}: the memory at {:#x} is not a memfd: pass one that "
                                     "is sealed with F_SEAL_SHRINK",
                                     guest, part.gpa.value));
@@ -88,18 +77,18 @@ OwnedRequest::~OwnedRequest() {
   for (const MemoryPart& part : request_.memory) memfds.push_back(part.memfd);
   std::sort(memfds.begin(), memfds.end());
   memfds.erase(std::unique(memfds.begin(), memfds.end()), memfds.end());
-  for (const int fd : memfds) close_one(fd);
+  for (const int fd : memfds) close_passed(fd);
   for (const DeviceRequest& device : request_.devices) {
-    for (const int fd : device.fds) close_one(fd);
+    for (const int fd : device.fds) close_passed(fd);
   }
-  for (const int fd : request_.backend_fds) close_one(fd);
-  for (const int fd : request_.object_fds) close_one(fd);
+  for (const int fd : request_.backend_fds) close_passed(fd);
+  for (const int fd : request_.object_fds) close_passed(fd);
   for (const int fd : {request_.evtq_eventfd, request_.gerror_eventfd, request_.sync_eventfd,
                        request_.doorbell_eventfd, request_.arm_eventfd, request_.armed_eventfd,
                        request_.journal}) {
-    close_one(fd);
+    close_passed(fd);
   }
-  for (const engine::MsiRoute& route : request_.routes) close_one(route.eventfd);
+  for (const engine::MsiRoute& route : request_.routes) close_passed(route.eventfd);
 }
 
 Result<void> check_descriptors(const GuestRequest& request, std::span<const FileKind> device_fds,

@@ -7,10 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <string_view>
 
+#include "apps/session/file_sort.h"
 #include "engine/journal.h"
 
 namespace faultline::session {
@@ -50,13 +49,7 @@ Result<void> check_sealed(const Fd& memfd, std::uint64_t offset, std::uint64_t b
 
 Result<void> make_nonblocking_eventfd(const Fd& fd) {
   if (!fd) return {};
-  std::array<char, 64> target{};
-  const std::string link = fmt::format("/proc/self/fd/{}", fd.get());
-  const ssize_t n = ::readlink(link.c_str(), target.data(), target.size());
-  if (n <= 0 ||
-      std::string_view(target.data(), static_cast<std::size_t>(n)) != "anon_inode:[eventfd]") {
-    return fail(EINVAL, "it is not an eventfd");
-  }
+  if (sort_of(fd.get()) != FileSort::kEventfd) return fail(EINVAL, "it is not an eventfd");
   const int flags = ::fcntl(fd.get(), F_GETFL);
   if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
     return fail(errno, "it cannot be made non-blocking");

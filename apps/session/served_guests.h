@@ -247,6 +247,7 @@ class ServedGuests final : public GuestHost {
   }
   [[nodiscard]] Nanos oldest_beat() const override { return engine_.oldest_beat(); }
   unsigned nudge_stalled(Nanos before) override { return engine_.nudge_stalled(before); }
+  std::vector<std::string> take_blocked(bool all) override { return engine_.take_blocked(all); }
   Result<void> stop() override {
     auto ok = engine_.stop();
     if constexpr (kHasObjects) {

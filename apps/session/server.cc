@@ -8,39 +8,26 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "apps/session/guest_book.h"
-#include "apps/session/heartbeat.h"
-#include "apps/session/methods.h"
-#include "apps/session/peer.h"
+#include "apps/session/close.h"
+#include "apps/session/descriptor_limit.h"
+#include "apps/session/file_sort.h"
 #include "apps/session/request.h"
 #include "apps/session/sealed.h"
-#include "apps/session/wire.h"
+#include "apps/session/server_state.h"
 #include "kernel/base/shared.h"
 
 namespace faultline::session {
 namespace {
 
-using nlohmann::json;
-
-constexpr Nanos kMs = 1'000'000;
-constexpr Nanos kDeaf = 500 * kMs;
 constexpr int kLongestTurnMs = 100;       // the heartbeat moves at least so often
 constexpr unsigned kPacketsPerTurn = 16;  // of one session, so that none keeps the others waiting
-constexpr unsigned kAcceptsPerTurn = 16;
 constexpr std::size_t kMostUnread = 64;
-constexpr std::uint64_t kListener = 0;
-
-std::string dump(const json& j) {
-  return j.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-std::string refusal(const json& id, const std::string& line) {
-  return dump({{"id", id}, {"error", line}});
-}
+constexpr Nanos kLookEvery = 100 * kMs;  // for guests whose VMM made an eventfd block
+constexpr Nanos kHeldUp = 500 * kMs;
+constexpr std::size_t kMostClosing = 4096;  // descriptors that wait, of those who are put aside
 
 /// What we refuse says all there is to say; what the kernel refuses says why, too.
 std::string line_of(const Error& error) {
@@ -49,55 +36,39 @@ std::string line_of(const Error& error) {
   return ours ? error.what : error.message();
 }
 
+/// What of a packet's descriptors no VMM sends in earnest; empty: nothing.
+std::string refuse_descriptors(const std::vector<Fd>& fds) {
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    if (may_be_passed(sort_of(fds[i].get()))) continue;
+    return fmt::format(
+        "descriptor {} is neither memfd, eventfd, UNIX socket nor device of VFIO or iommufd: no "
+        "method asks for it, and the session ends",
+        i);
+  }
+  return {};
+}
+
 }  // namespace
 
-struct Server::State {
-  State(GuestHost& guest_host, Keeper& keeper, ServerOptions o, Heartbeat page, Fd poll)
-      : host(guest_host),
-        options(std::move(o)),
-        heartbeat(std::move(page)),
-        epoll(std::move(poll)),
-        guests(guest_host, keeper, [this](const std::string& line) { log(line); }),
-        service{&host, &guests, &heartbeat, &options, &counters, &drain} {}
+std::string dump(const nlohmann::json& j) {
+  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
-  void log(const std::string& line) const {
-    if (options.log) options.log(line);
-  }
-
-  void turn(int timeout_ms);
-  void hear(bool on) const;
-  void accept_peers();
-  bool accept_one();
-  std::string refuse_peer(const PeerId& peer) const;
-  void serve(Session& session, Nanos now);
-  void serve_packet(Session& session, Packet packet);
-  void reply(Session& session, std::string text, std::vector<Fd> fds);
-  void flush(Session& session);
-  void watch(const Session& session) const;
-  void end(Session& session, Nanos now);
-  void publish();
-  [[nodiscard]] int patience(int timeout_ms, Nanos now) const;
-
-  GuestHost& host;
-  ServerOptions options;
-  Heartbeat heartbeat;
-  Fd epoll;
-  GuestBook guests;
-  ServerCounters counters;   // the session thread's
-  ServerCounters published;  // of some recent moment, for any thread
-  bool drain = false;
-  Service service;
-  Fd listener;
-  Nanos deaf_until = 0;  ///< not 0: peers that want to connect wait so long
-  std::uint64_t next_id = 1;
-  std::map<std::uint64_t, Session> sessions;
-};
+std::string refusal(const nlohmann::json& id, const std::string& line) {
+  return dump({{"id", id}, {"error", line}});
+}
 
 void Server::State::turn(int timeout_ms) {
   std::array<epoll_event, 64> events{};
   const int wait = patience(timeout_ms, monotonic_ns());
   const int n = ::epoll_wait(epoll.get(), events.data(), events.size(), wait);
   const Nanos now = monotonic_ns();
+  // Those whose descriptors are not closed yet stay aside, or more would come with every hour.
+  if (closing() < kMostClosing) offenders.expire(now);
+  if (now - looked_at >= kLookEvery) {
+    looked_at = now;
+    end_blocking(true, nullptr);
+  }
   for (int i = 0; i < n; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
     const std::uint64_t id = event.data.u64;  // a copy: the struct is packed
@@ -107,6 +78,7 @@ void Server::State::turn(int timeout_ms) {
     }
     const auto at = sessions.find(id);
     if (at == sessions.end()) continue;
+    if (held_up(at->second) && (event.events & EPOLLHUP) != 0) at->second.over = true;
     if ((event.events & EPOLLOUT) != 0) flush(at->second);
     if ((event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) serve(at->second, now);
   }
@@ -142,72 +114,6 @@ int Server::State::patience(int timeout_ms, Nanos now) const {
   return wait;
 }
 
-/// Without a descriptor to accept it, a peer that waits would make every turn a busy one.
-void Server::State::hear(bool on) const {
-  epoll_event event{};
-  if (on) event.events = EPOLLIN;
-  event.data.u64 = kListener;
-  (void)::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
-}
-
-void Server::State::accept_peers() {
-  for (unsigned i = 0; i < kAcceptsPerTurn; ++i) {
-    if (!accept_one()) return;
-  }
-}
-
-bool Server::State::accept_one() {
-  Fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket) {
-    const int error = errno;
-    if (error == EMFILE || error == ENFILE || error == ENOMEM) {
-      log("no descriptors for another peer: raise LimitNOFILE");
-      hear(false);
-      deaf_until = monotonic_ns() + kDeaf;
-    }
-    return error == ECONNABORTED || error == EINTR;
-  }
-  auto peer = peer_of(socket.get());
-  const std::string no = peer ? refuse_peer(*peer) : peer.error().message();
-  if (!no.empty()) {
-    ++counters.refused_peers;
-    (void)send(socket.get(), refusal(nullptr, no), {});
-    log("a peer was refused: " + no);
-    return true;
-  }
-  const std::uint64_t id = next_id++;
-  Session& session = sessions[id];
-  session.id = id;
-  session.socket = std::move(socket);
-  session.peer = std::move(*peer);
-  ++counters.accepted;
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.u64 = id;
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, session.socket.get(), &event) != 0) {
-    sessions.erase(id);
-  }
-  return true;
-}
-
-std::string Server::State::refuse_peer(const PeerId& peer) const {
-  if (!may_attach(peer, options)) {
-    return fmt::format(
-        "uid {} may not attach guests here; the operator names users and groups in "
-        "the configuration",
-        peer.uid);
-  }
-  if (sessions.size() >= options.limits.sessions) {
-    return fmt::format("the service has {} sessions, which is the limit", sessions.size());
-  }
-  const auto same =
-      std::ranges::count_if(sessions, [&](const auto& s) { return s.second.peer.uid == peer.uid; });
-  if (same >= static_cast<std::ptrdiff_t>(options.limits.sessions_per_uid)) {
-    return fmt::format("uid {} has {} sessions, which is the limit", peer.uid, same);
-  }
-  return {};
-}
-
 void Server::State::watch(const Session& session) const {
   epoll_event event{};
   if (session.muted_until == 0) event.events |= EPOLLIN;
@@ -216,10 +122,17 @@ void Server::State::watch(const Session& session) const {
   (void)::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, session.socket.get(), &event);
 }
 
+/// Nothing more is taken of those who passed what is not closed yet, nor of their like.
+bool Server::State::held_up(const Session& session) const {
+  return closing() >= kMostClosing && offenders.aside(session.peer.uid);
+}
+
 void Server::State::serve(Session& session, Nanos now) {
   Packet packet;
   for (unsigned i = 0; i < kPacketsPerTurn && !session.over; ++i) {
-    if (const Nanos wait = session.rate.take(options.limits.messages_per_second, now)) {
+    Nanos wait = session.rate.take(options.limits.messages_per_second, now);
+    if (held_up(session)) wait = kHeldUp;
+    if (wait != 0) {
       session.muted_until = now + wait;
       watch(session);
       return;
@@ -246,7 +159,14 @@ void Server::State::serve(Session& session, Nanos now) {
 }
 
 void Server::State::serve_packet(Session& session, Packet packet) {
+  const std::string no = refuse_descriptors(packet.fds);
   auto request = Request::parse(std::move(packet));
+  if (!no.empty()) {
+    ++counters.refused_requests;
+    reply(session, request ? refusal(request->id, no) : refusal(nullptr, no), {});
+    session.over = true;
+    return put_aside(session.who() + ": " + no, session.peer.uid);
+  }
   if (!request) {
     reply(session, refusal(nullptr, request.error().what), {});
     log(session.who() + ": " + request.error().what);
@@ -254,7 +174,7 @@ void Server::State::serve_packet(Session& session, Packet packet) {
     return;
   }
   ++counters.requests;
-  auto done = answer(service, session, *request);
+  auto done = do_request(session, *request);
   if (!done) {
     ++counters.refused_requests;
     const std::string line = line_of(done.error());
@@ -274,6 +194,17 @@ void Server::State::serve_packet(Session& session, Packet packet) {
   }
   reply(session, std::move(text), std::move(done->fds));
   if (session.goodbye) session.over = true;
+}
+
+Result<Reply> Server::State::do_request(Session& session, Request& request) {
+  const std::uint64_t has = guests.descriptors_of(session.peer.uid);
+  if (auto ok = check_room(request, session.peer.uid, has, options.limits.descriptors_per_uid);
+      !ok) {
+    return tl::unexpected(std::move(ok.error()));
+  }
+  auto done = answer(service, session, request);
+  end_blocking(false, &session);
+  return done;
 }
 
 void Server::State::reply(Session& session, std::string text, std::vector<Fd> fds) {
@@ -303,6 +234,8 @@ void Server::State::flush(Session& session) {
 }
 
 void Server::State::end(Session& session, Nanos now) {
+  // Its socket may stay open for long (hang_up() in wire.h), and every turn would find it ended.
+  (void)::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, session.socket.get(), nullptr);
   if (!session.goodbye && session.greeted) {
     ++counters.lost_vmms;
     if (guests.guests_of(session.id) != 0) {
@@ -310,6 +243,7 @@ void Server::State::end(Session& session, Nanos now) {
     }
   }
   guests.session_ended(session.id, session.goodbye, now);
+  end_blocking(false, &session);
 }
 
 void Server::State::publish() {

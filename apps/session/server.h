@@ -24,6 +24,7 @@ struct SessionLimits {
   unsigned memory_parts = 32;                            ///< of one guest
   std::uint64_t memory_bytes = std::uint64_t{4} << 40U;  ///< of one guest
   unsigned messages_per_second = 1000;
+  std::uint64_t descriptors_per_uid = 16384;  ///< by descriptor_limit.h
 };
 
 /// What the peers of a service are told, and who they may be.

@@ -2,6 +2,7 @@
 #include "apps/session/wire.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -78,6 +79,26 @@ int send(int socket, const std::string& text, const std::vector<Fd>& fds) {
   for (;;) {
     if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return 0;
     if (errno != EINTR) return errno;
+  }
+}
+
+void hang_up(Fd socket) noexcept {
+  if (!socket) return;
+  (void)::shutdown(socket.get(), SHUT_RDWR);  // nothing comes any more
+  // With credentials there is something beside every packet, also beside an empty one.
+  const int on = 1;
+  (void)::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  char byte = 0;
+  iovec part{&byte, sizeof byte};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  const bool empty = ::recvmsg(socket.get(), &message, MSG_PEEK | MSG_DONTWAIT) == 0 &&
+                     (message.msg_flags & MSG_CTRUNC) == 0;
+  if (empty) {
+    ::close(socket.release());
+  } else {
+    close_elsewhere(socket.release());
   }
 }
 

@@ -32,4 +32,8 @@ Received receive(int socket, Packet& packet);
 /// returns  0; EAGAIN: the peer does not read; another errno: it is gone
 int send(int socket, const std::string& text, const std::vector<Fd>& fds);
 
+/// End a connection; the peer is told at once. Where packets of it are left their descriptors go as
+/// those of packets that were taken do: to close them may wait (close.h).
+void hang_up(Fd socket) noexcept;
+
 }  // namespace faultline::session

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/session/close.h"
 #include "apps/session/guest_book.h"
 #include "apps/session/kept_guest.h"
 #include "tests/fuzz/session_world.h"
@@ -199,6 +200,7 @@ class Run {
       }
       hold(keeper.held() == 0, "a name that is kept for no guest");
     }
+    session::wait_until_closed();
     hold(open_descriptors() == before_, "a descriptor leaks");
   }
 

@@ -135,7 +135,8 @@ bool guest(const json& g) {
               word(g, "policy", {"forward-each", "batch-until-sync", "merge"}) &&
               word(g, "mode", {"exitless", "trapped"}) && boolean(g, "paused") &&
               boolean(g, "detached");
-  for (const char* n : {"event_shard", "command_shard", "interrupts", "interrupts_unheard"}) {
+  for (const char* n :
+       {"event_shard", "command_shard", "interrupts", "interrupts_unheard", "blocked_eventfds"}) {
     good = good && number(g, n);
   }
   good = good && number(g, "evtq_depth", ~0U) && number(g, "evtq_size", ~0U);

@@ -7,6 +7,7 @@
 #include <array>
 #include <optional>
 
+#include "apps/session/close.h"
 #include "apps/session/wire.h"
 #include "tests/fuzz/session_world.h"
 
@@ -23,13 +24,16 @@ struct Descriptors {
   int open_memory = ::memfd_create("open", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   int event = ::eventfd(0, EFD_CLOEXEC);
   int other = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  int foreign = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);  ///< that no method asks for
 
   Descriptors() {
     hold(::ftruncate(memory, 0x10000) == 0 && ::ftruncate(open_memory, 0x10000) == 0 &&
-             ::fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0 && event >= 0 && other >= 0,
+             ::fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0 && event >= 0 && other >= 0 &&
+             foreign >= 0,
          "no descriptors");
   }
   [[nodiscard]] int any(std::uint8_t which) const {
+    if (which == 0xff) return foreign;
     const std::array<int, 4> all{memory, event, other, open_memory};
     return all[which % all.size()];
   }
@@ -203,6 +207,7 @@ class Run {
         }
       }
     }
+    session::wait_until_closed();
     hold(open_descriptors() == before_, "a descriptor leaks");
   }
 

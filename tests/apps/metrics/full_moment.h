@@ -28,6 +28,7 @@ inline void add_full_guest(Moment& m, const std::string& name, std::uint64_t& ne
   g.evtq_size = 64;
   g.interrupts = next++;
   g.interrupts_unheard = next++;
+  g.blocked_eventfds = next++;
   fill(g.events, kEventGuestFields, next);
   fill(g.commands, kCommandFields, next);
   fill(g.merge, kMergeFields, next);

@@ -99,6 +99,9 @@ class FakeHost final : public GuestHost {
   unsigned nudge_stalled(Nanos /*before*/) override { return 0; }
   [[nodiscard]] engine::Budget most() const override { return budget; }
   void set_most(const engine::Budget& most) override { budget = most; }
+  std::vector<std::string> take_blocked(bool all) override {
+    return std::exchange(all ? blocked : blocked_gone, {});
+  }
   [[nodiscard]] engine::EngineSnapshot snapshot() const override {
     engine::EngineSnapshot out;
     for (const auto& [name, held] : guests) {
@@ -117,6 +120,8 @@ class FakeHost final : public GuestHost {
   engine::Budget budget = kAnyBudget;  ///< the operator's
   /// Called when a guest gets another shape; may give it another journal.
   std::function<void(engine::Journal&)> reshaping;
+  std::vector<std::string> blocked;       ///< what take_blocked() says next of those served
+  std::vector<std::string> blocked_gone;  ///< and of those that are not any more
   Nanos beat = 1;
 
  private:

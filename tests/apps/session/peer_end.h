@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/session/close.h"
 #include "apps/session/fd.h"
 #include "apps/session/keeper.h"
 #include "apps/session/server.h"
@@ -29,7 +30,11 @@ namespace faultline::session::testing {
 
 using nlohmann::json;
 
-using test_support::open_descriptors;
+/// Those that still wait to be closed (apps/session/close.h) are none.
+inline std::size_t open_descriptors() {
+  wait_until_closed();
+  return test_support::open_descriptors();
+}
 
 /// Holds duplicates, as systemd does.
 class MapKeeper final : public Keeper {
@@ -98,11 +103,15 @@ class Bench {
 /// A VMM as a test plays it.
 class PeerEnd {
  public:
-  explicit PeerEnd(Bench& bench, bool greet = true)
+  /// as   user to connect as; only root can be another one
+  explicit PeerEnd(Bench& bench, bool greet = true, std::optional<uid_t> as = {})
       : bench_(&bench), socket_(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
+    const uid_t me = ::geteuid();
+    EXPECT_EQ(as ? ::seteuid(*as) : 0, 0);
     EXPECT_EQ(
         ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&bench.address), bench.address_bytes),
         0);
+    EXPECT_EQ(as ? ::seteuid(me) : 0, 0);
     bench.turns();
     EXPECT_TRUE(!greet || ok({{"method", "hello"}, {"versions", {1}}}));
   }
@@ -188,9 +197,11 @@ class PeerEnd {
     return token;
   }
   void hang_up() {
-    socket_.reset();
+    session::hang_up(std::move(socket_));
     bench_->turns();
   }
+
+  [[nodiscard]] int socket() const noexcept { return socket_.get(); }
 
   std::string error;
   json result;

@@ -159,11 +159,21 @@ TEST(SharedShard, AnInterruptThatAVmmMadeBlockCostsTheOthersNoMoreThanAMoment) {
   EXPECT_GE(nudges, 1U);
   EXPECT_GE(unheard(service, 1), 1U) << "the shard never came to it, or never came out of it";
 
+  // Whose VMM it was is known, also when the guest is gone.
+  EXPECT_EQ(service.host->snapshot().guests.at(1).blocked_eventfds, 1U);
+  const std::vector<std::string> blocked = service.host->take_blocked(true);
+  ASSERT_EQ(blocked.size(), 1U);
+  EXPECT_EQ(blocked[0], service.host->snapshot().guests.at(1).name);
+  EXPECT_TRUE(service.host->take_blocked(false).empty());
+
   // Nobody nudges any more, and it goes on.
   victim.run(2000);
   expect_clean(victim);
   // What its audit thinks of events that nobody was told of is its VMM's own affair.
   (void)hostile.vmm.session().finish();
+  EXPECT_TRUE(service.host->remove(blocked[0]));
+  EXPECT_EQ(service.host->take_blocked(false), blocked);
+  EXPECT_TRUE(service.host->take_blocked(true).empty());
   const auto stopped = service.host->stop();
   EXPECT_TRUE(stopped) << stopped.error().message();
 }
