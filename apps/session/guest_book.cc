@@ -211,18 +211,25 @@ Result<void> GuestBook::set_budget(Guest& guest, const nlohmann::json& budget) {
   return {};
 }
 
-void GuestBook::session_ended(std::uint64_t session, bool goodbye, Nanos now) {
+GuestBook::Left GuestBook::session_ended(std::uint64_t session, bool goodbye, Nanos now) {
   std::vector<Guest*> gone;
+  Left left;
   for (auto& [name, guest] : guests_) {
     if (guest->session != session) continue;
     guest->session = 0;
     guest->left_at = now;
-    if (goodbye || !guest->served) gone.push_back(guest.get());
+    if (goodbye || !guest->served) {
+      gone.push_back(guest.get());
+    } else {
+      ++left.linger;
+    }
   }
+  left.let_go = gone.size();
   for (Guest* guest : gone) {
     const std::string name = guest->parts.name;
     if (auto ok = remove(*guest); !ok) log_("guest " + name + ": " + ok.error().message());
   }
+  return left;
 }
 
 void GuestBook::expire(Nanos now, Nanos linger) {

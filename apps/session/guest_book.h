@@ -62,8 +62,12 @@ class GuestBook {
   Result<void> resume(Guest& guest);
   Result<void> set_budget(Guest& guest, const nlohmann::json& budget);
 
+  struct Left {
+    std::size_t linger = 0;
+    std::size_t let_go = 0;
+  };
   /// What a session leaves: made guests go, served ones linger; after a goodbye all go.
-  void session_ended(std::uint64_t session, bool goodbye, Nanos now);
+  Left session_ended(std::uint64_t session, bool goodbye, Nanos now);
   /// Let go of what has lingered longer.
   void expire(Nanos now, Nanos linger);
 

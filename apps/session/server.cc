@@ -303,13 +303,18 @@ void Server::State::flush(Session& session) {
 }
 
 void Server::State::end(Session& session, Nanos now) {
-  if (!session.goodbye && session.greeted) {
-    ++counters.lost_vmms;
-    if (guests.guests_of(session.id) != 0) {
-      log(session.who() + ": it went away without a goodbye; its guests linger");
-    }
-  }
-  guests.session_ended(session.id, session.goodbye, now);
+  const auto [linger, let_go] = guests.session_ended(session.id, session.goodbye, now);
+  if (session.goodbye || linger + let_go == 0) return;
+  if (linger != 0) ++counters.lost_vmms;
+  const auto guests_that = [](std::size_t n, const char* one, const char* more) {
+    return n == 1 ? fmt::format("guest {}", one) : fmt::format("{} guests {}", n, more);
+  };
+  log(session.who() + ": it went away without a goodbye; its " +
+      (linger == 0
+           ? guests_that(let_go, "was not started and is let go", "were not started and are let go")
+       : let_go == 0 ? guests_that(linger, "lingers", "linger")
+                     : fmt::format("{}, {} not started let go",
+                                   guests_that(linger, "lingers", "linger"), let_go)));
 }
 
 void Server::State::publish() {

@@ -277,7 +277,7 @@ def an_interrupt_leaves_a_clean_terminal_too(t, world):
     t.until("it anew", lambda l: l[0].startswith("service   node 0"))
     t.press("C-c")
     lines = t.until("that it ended", lambda l: any(line.startswith("again ") for line in l))
-    if "again 1" not in lines or t.said("#{alternate_on}") != "0" or t.said("#{cursor_flag}") != "1":
+    if "again 0" not in lines or t.said("#{alternate_on}") != "0" or t.said("#{cursor_flag}") != "1":
         raise Failed("the screen is\n" + "\n".join(lines))
 
 

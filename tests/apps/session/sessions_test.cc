@@ -138,7 +138,7 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_TRUE(bench.host.guests.contains("g"));
   EXPECT_EQ(bench.server->counters().lingering, 1U);
   EXPECT_EQ(bench.server->counters().lost_vmms, 1U);
-  EXPECT_TRUE(bench.logged("its guests linger"));
+  EXPECT_TRUE(bench.logged("without a goodbye; its guest lingers, 1 not started let go"));
 
   EXPECT_EQ(other.refused(attach("half", token)), "no guest half lingers here");
   EXPECT_EQ(other.refused(attach("g", "guess")), "no guest g lingers here for this user and token");
@@ -159,6 +159,25 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_TRUE(bench.host.guests.empty());
   EXPECT_TRUE(bench.keeper.held.empty());
   EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Sessions, OnlyWhoLeavesServedGuestsBehindIsALostVmm) {
+  Bench bench;
+  PeerEnd tool(bench);
+  tool.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 0U);
+  EXPECT_FALSE(bench.logged("without a goodbye"));
+  PeerEnd early(bench);
+  ASSERT_TRUE(early.add_guest("made"));
+  early.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 0U);
+  EXPECT_TRUE(bench.logged("goodbye; its guest was not started and is let go"));
+  PeerEnd vmm(bench);
+  vmm.serve_guest("a");
+  vmm.serve_guest("b");
+  vmm.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 1U);
+  EXPECT_TRUE(bench.logged("goodbye; its 2 guests linger"));
 }
 
 TEST(Sessions, WhoDoesNotComeBackLosesTheGuest) {
