@@ -80,8 +80,9 @@ Lines table(std::span<const Column> columns, std::vector<Row> rows, std::size_t 
   return grid(columns, cells, width);
 }
 
-std::string state_of(const GuestSnapshot& g) {
-  return g.detached ? "detached" : g.paused ? "paused" : "served";
+std::string state_of(const GuestSnapshot& g, const session::GuestNames& names) {
+  const bool lingers = std::ranges::find(names.lingering, g.name) != names.lingering.end();
+  return g.detached ? "detached" : lingers ? "lingers" : g.paused ? "paused" : "served";
 }
 
 constexpr std::array kShardColumns = std::to_array<Column>({
@@ -145,15 +146,19 @@ constexpr std::array kStageColumns = std::to_array<Column>({
 Lines service_lines(const Moment& before, const Moment& now) {
   std::size_t devices = 0;
   for (const GuestSnapshot& g : now.engine.guests) devices += g.devices.size();
+  const std::uint64_t n = now.sessions.lingering;
+  const std::string lingering =
+      n == 0 ? "" : fmt::format(", {} {}", n, n == 1 ? "guest lingers" : "guests linger");
   return {
       fmt::format("service   node {}, backend {}, up {}; {} guests, {} devices, {} shards",
                   now.node, backend_name(now.backend), duration(now.uptime_ns),
                   now.engine.guests.size(), devices, now.engine.shards.size()),
       fmt::format("sessions  {} open, {} accepted, {} refused; {:.0f} requests/s, {} refused; "
-                  "{} VMMs lost, {} guests re-attached",
+                  "{} VMMs lost{}, {} guests re-attached",
                   now.sessions.sessions, now.sessions.accepted, now.sessions.refused_peers,
                   per_second(before.sessions.requests, now.sessions.requests, now.now - before.now),
-                  now.sessions.refused_requests, now.sessions.lost_vmms, now.sessions.reattached)};
+                  now.sessions.refused_requests, now.sessions.lost_vmms, lingering,
+                  now.sessions.reattached)};
 }
 
 Lines shard_table(const Moment& before, const Moment& now, Order order, std::size_t width) {
@@ -211,7 +216,8 @@ Lines guest_table(const Moment& before, const Moment& now, Order order, std::siz
                 : order == Order::kWaits    ? waits
                                             : 0,
          .cells = {
-             shown(g.name, kNameWidth), state_of(g), whole(fault_rate), whole(command_rate),
+             shown(g.name, kNameWidth), state_of(g, now.names), whole(fault_rate),
+             whole(command_rate),
              whole(per_second(was.commands.syncs_completed, g.commands.syncs_completed, time)),
              fmt::format("{}/{}", g.evtq_depth, g.evtq_size), std::to_string(g.events.overflows),
              fmt::format("{:.2f}", metrics::ioctls_per_sync(g.commands)),
@@ -219,6 +225,10 @@ Lines guest_table(const Moment& before, const Moment& now, Order order, std::siz
              whole(record_cuts), whole(waits), duration(g.publish_ns.percentile(0.5)),
              duration(g.publish_ns.percentile(0.99)), duration(g.sync_ns.percentile(0.5)),
              duration(p99)}});
+  }
+  for (const std::string& name : now.names.made) {
+    rows.push_back({.name = {name, ""}, .key = 0, .cells = {shown(name, kNameWidth), "made"}});
+    rows.back().cells.resize(kGuestColumns.size());
   }
   return table(kGuestColumns, std::move(rows), width);
 }

@@ -131,7 +131,9 @@ metrics::Moment Service::moment() const {
 }
 
 nlohmann::json Service::status() const {
-  return nlohmann::json::parse(metrics::to_json(moment()), nullptr, false);
+  metrics::Moment m = moment();
+  m.names = server_->guest_names();
+  return nlohmann::json::parse(metrics::to_json(m), nullptr, false);
 }
 
 std::string Service::summary() const {

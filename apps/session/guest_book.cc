@@ -253,6 +253,15 @@ std::size_t GuestBook::guests_of(std::uint64_t session) const {
       guests_, [&](const auto& entry) { return entry.second->session == session; }));
 }
 
+GuestNames GuestBook::names() const {
+  GuestNames out;
+  for (const auto& [name, guest] : guests_) {
+    if (!guest->served) out.made.push_back(name);
+    if (guest->session == 0) out.lingering.push_back(name);
+  }
+  return out;
+}
+
 void GuestBook::keep(Guest& guest) {
   const std::vector<std::string> old = std::exchange(guest.kept, {});
   const std::string& name = guest.parts.name;

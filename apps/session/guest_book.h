@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/session/guest_host.h"
+#include "apps/session/guest_names.h"
 #include "apps/session/guest_parts.h"
 #include "apps/session/keeper.h"
 #include "apps/session/kept_guest.h"
@@ -76,6 +77,7 @@ class GuestBook {
 
   [[nodiscard]] std::size_t guests_of(std::uint64_t session) const;
   [[nodiscard]] std::size_t lingering() const { return guests_of(0); }
+  [[nodiscard]] GuestNames names() const;
 
  private:
   Result<void> restore_one(const std::string& name, Generations& generations, Nanos now);

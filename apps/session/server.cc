@@ -365,6 +365,10 @@ bool Server::drain_asked() const noexcept {
   return state_->drain;
 }
 
+GuestNames Server::guest_names() const {
+  return state_->guests.names();
+}
+
 ServerCounters Server::counters() const noexcept {
   ServerCounters out;
   copy_from_shared(&out, &state_->published, sizeof out);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/session/guest_host.h"
+#include "apps/session/guest_names.h"
 #include "apps/session/keeper.h"
 #include "kernel/base/result.h"
 
@@ -51,7 +52,7 @@ struct ServerCounters {
 /// The service's end of doc/session.md.
 ///
 /// host, keeper   outlive the server
-/// thread         one; counters() any
+/// thread         one, in which `status` is called, too; counters() any
 class Server {
  public:
   static Result<std::unique_ptr<Server>> make(GuestHost& host, Keeper& keeper,
@@ -79,6 +80,7 @@ class Server {
   [[nodiscard]] bool drain_asked() const noexcept;
 
   [[nodiscard]] ServerCounters counters() const noexcept;
+  [[nodiscard]] GuestNames guest_names() const;
 
  private:
   Server();

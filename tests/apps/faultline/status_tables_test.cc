@@ -66,6 +66,21 @@ TEST(StatusTables, TheWholeText) {
       "web      0000:01:00.1   0x11       59         50         0       9         4         3\n");
 }
 
+TEST(StatusTables, GuestsThatLingerOrAreOnlyMadeAreShownSo) {
+  metrics::Moment now = later();
+  now.sessions.lingering = 1;
+  now.names = {.made = {"half"}, .lingering = {"web"}};
+  EXPECT_EQ(seconds(guest_table(earlier(), now)),
+            (std::vector<std::string>{"paused", "made", "lingers"}));
+  EXPECT_NE(service_lines(earlier(), now)[1].find("; 4 VMMs lost, 1 guest lingers, 6 guests"),
+            std::string::npos);
+  now.names.lingering = {"db", "web"};
+  now.sessions.lingering = 2;
+  EXPECT_EQ(seconds(guest_table(earlier(), now)),
+            (std::vector<std::string>{"lingers", "made", "lingers"}));
+  EXPECT_NE(service_lines(earlier(), now)[1].find("lost, 2 guests linger, 6"), std::string::npos);
+}
+
 TEST(StatusTables, TheStagesAreCyclesOfEachBurstAndCommand) {
   EXPECT_EQ(
       stage_table(later()),

@@ -161,6 +161,18 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_EQ(open_descriptors(), before);
 }
 
+TEST(Sessions, WhichGuestsAreMadeAndWhichLingerIsTold) {
+  Bench bench;
+  PeerEnd vmm(bench);
+  vmm.serve_guest("served");
+  PeerEnd half(bench);
+  ASSERT_TRUE(half.add_guest("half"));
+  EXPECT_EQ(bench.server->guest_names().made, std::vector<std::string>{"half"});
+  EXPECT_TRUE(bench.server->guest_names().lingering.empty());
+  vmm.hang_up();
+  EXPECT_EQ(bench.server->guest_names().lingering, std::vector<std::string>{"served"});
+}
+
 TEST(Sessions, OnlyWhoLeavesServedGuestsBehindIsALostVmm) {
   Bench bench;
   PeerEnd tool(bench);
