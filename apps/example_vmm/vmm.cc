@@ -130,7 +130,7 @@ Result<bool> run(const Options& options) {
   o.seconds = options.seconds;
   std::optional<ResultFile> json;
   if (!options.json.empty()) {
-    auto file = ResultFile::open(options.json == "-" ? "/dev/stdout" : options.json);
+    auto file = ResultFile::open(options.json);
     if (!file) return fail(0, "--json: " + file.error().message());
     json.emplace(std::move(*file));
   }

@@ -124,7 +124,7 @@ void declare_place(CLI::App& command, PlaceCommand& to) {
   command.add_option("--guest", to.guest,
                      "one guest: \"NAME [vcpus=0-3] [devices=ADDRESS,...] [faults=N] "
                      "[commands=N]\"; loads are relative");
-  command.add_option("--json", to.json, "write the plan to this file, too");
+  command.add_option("--json", to.json, "write the plan to this file, too, - for standard output");
   command.add_option("--picture", to.picture,
                      "have lstopo draw it with its CPUs coloured (.svg; .png and .pdf with the "
                      "graphical lstopo)");
