@@ -128,6 +128,7 @@ Result<bool> run(const Options& options) {
   o.guests = options.guests;
   o.devices = options.devices;
   o.seconds = options.seconds;
+  o.trace = options.trace;
   std::optional<ResultFile> json;
   if (!options.json.empty()) {
     auto file = ResultFile::open(options.json);
