@@ -7,7 +7,10 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -68,7 +71,7 @@ TEST(Faultlined, WhatIsWrongIsOneLineEach) {
   for (const char* how : {"--check", "--print-config"}) {
     const Ran r = run({how, "--config", folder.config()});
     EXPECT_EQ(r.status, 2);
-    EXPECT_THAT(r.said, HasSubstr("<3>" + folder.config() + ":"));
+    EXPECT_THAT(r.said, HasSubstr("faultlined: error: " + folder.config() + ":"));
     EXPECT_THAT(r.said, HasSubstr("unknown key 'capp' in [merge]: did you mean 'cap'?\n"));
     EXPECT_EQ(std::count(r.said.begin(), r.said.end(), '\n'), 2) << r.said;
   }
@@ -84,6 +87,27 @@ TEST(Faultlined, WhatIsWrongIsOneLineEach) {
   r = run({"--config", folder.config()});
   EXPECT_EQ(r.status, 1);
   EXPECT_THAT(r.said, HasSubstr("service.user: user 'no-such-user': not known"));
+}
+
+TEST(Faultlined, LevelsAreForTheJournalOnly) {
+  const TestFolder folder;
+  // Of another stream: a child of a unit whose stderr leads elsewhere.
+  ::setenv("JOURNAL_STREAM", "8:1", 1);
+  const Ran r = run({"--node", "1023", "--config", folder.config()});
+  EXPECT_THAT(r.said, ::testing::StartsWith("faultlined: error: "));
+  ::unsetenv("JOURNAL_STREAM");
+  const auto self = std::filesystem::read_symlink("/proc/self/exe");
+  const std::string program = (self.parent_path().parent_path() / "apps" / kProgram).string();
+  const std::string command = "exec 2>&1; JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2) exec " +
+                              program + " --node 1023 --config " + folder.config();
+  std::FILE* const journal = ::popen(command.c_str(), "re");
+  ASSERT_NE(journal, nullptr);
+  std::array<char, 4> head{};
+  EXPECT_NE(std::fgets(head.data(), head.size(), journal), nullptr);
+  EXPECT_STREQ(head.data(), "<3>");
+  while (std::fgetc(journal) != EOF) {
+  }
+  ::pclose(journal);
 }
 
 TEST(Faultlined, ServesANodeOnce) {
@@ -121,7 +145,7 @@ TEST(Faultlined, ReloadsWhatCanChange) {
   ASSERT_TRUE(service.says("VMMs attach at")) << service.said();
   folder.write("[sessions]\nuids = [1]\n[merge]\ncap = 3.0\n");
   service.kill(SIGHUP);
-  ASSERT_TRUE(service.says("<4>merge.cap stays as it was until the service starts again\n"))
+  ASSERT_TRUE(service.says("faultlined: warning: merge.cap stays as it was until the service starts again\n"))
       << service.said();
   ASSERT_TRUE(service.says("read " + folder.config() + " again")) << service.said();
   EXPECT_THAT(service.said(), Not(HasSubstr("sessions.uids")));
@@ -129,7 +153,7 @@ TEST(Faultlined, ReloadsWhatCanChange) {
   folder.write("[sessions]\nuids = 1\n");
   service.kill(SIGHUP);
   ASSERT_TRUE(service.says("sessions.uids is a list of whole numbers")) << service.said();
-  ASSERT_TRUE(service.says("<3>SIGHUP: nothing is changed\n")) << service.said();
+  ASSERT_TRUE(service.says("faultlined: error: SIGHUP: nothing is changed\n")) << service.said();
   service.kill(SIGTERM);
   EXPECT_EQ(service.wait(), 0) << service.said();
 }
