@@ -89,6 +89,51 @@ TEST(Faultlined, WhatIsWrongIsOneLineEach) {
   EXPECT_THAT(r.said, HasSubstr("service.user: user 'no-such-user': not known"));
 }
 
+TEST(Faultlined, ACheckLooksBeyondTheFile) {
+  const TestFolder folder;
+  const auto wrong = [&](const std::string& service, const std::string& metrics) {
+    folder.write("", service, "telemetry = false\n" + metrics);
+    const Ran r = run({"--check", "--config", folder.config()});
+    EXPECT_EQ(r.status, 2) << r.said;
+    return r.said;
+  };
+  EXPECT_THAT(wrong("", "listen = \"nonsense\"\n"), HasSubstr("metrics.listen: nonsense: is no"));
+  EXPECT_THAT(wrong("", "listen = \"nonsense\"\n"), HasSubstr(" or unix:/PATH"));
+  EXPECT_THAT(wrong("", "listen = \"127.0.0.1:99999\"\n"), HasSubstr("127.0.0.1:99999: is no"));
+  EXPECT_THAT(wrong("", "listen = \"0.0.0.0:9460\"\n"), HasSubstr("allow it (metrics.remote)"));
+  EXPECT_THAT(wrong("user = \"root\"\n", ""), HasSubstr("service.user: it must not stay root"));
+  EXPECT_THAT(wrong("user = \"nobody\"\ngroup = \"no-such-group\"\n", ""),
+              HasSubstr("service.user: group 'no-such-group': not known"));
+  const std::string all = wrong("user = \"no-such\"\nsocket-owner = \"no-such-owner\"\n",
+                                "listen = \"0.0.0.0:9460\"\n");
+  EXPECT_THAT(all, HasSubstr("service.user: user 'no-such': not known"));
+  EXPECT_THAT(all, HasSubstr("service.socket-owner: user 'no-such-owner': not known"));
+  EXPECT_THAT(all, HasSubstr("metrics.listen: 0.0.0.0:9460: is not loopback"));
+  EXPECT_EQ(std::count(all.begin(), all.end(), '\n'), 3) << all;
+}
+
+TEST(Faultlined, AStartSaysAllThatIsWrong) {
+  const TestFolder folder;
+  folder.write("[placement]\nshards = 64\nstrict-cores = true\n", "socket-owner = \"no-such\"\n",
+               "telemetry = false\nlisten = \"0.0.0.0:9460\"\n");
+  const Ran r = run({"--config", folder.config()});
+  EXPECT_EQ(r.status, 1);
+  EXPECT_THAT(r.said, HasSubstr("service.socket-owner: user 'no-such': not known"));
+  EXPECT_THAT(r.said, HasSubstr("metrics.listen: 0.0.0.0:9460: is not loopback"));
+  EXPECT_THAT(r.said, HasSubstr("; set placement.shards = "));
+  EXPECT_THAT(r.said, HasSubstr(" or placement.strict-cores = false\n"));
+  EXPECT_EQ(std::count(r.said.begin(), r.said.end(), '\n'), 3) << r.said;
+}
+
+TEST(Faultlined, AFolderThatIsNotThereIsToBeMade) {
+  const TestFolder folder;
+  std::ofstream(folder.config()) << "[service]\nsocket = \"" << folder.path()
+                                 << "/none/s.sock\"\n[metrics]\nlisten = \"\"\n";
+  const Ran r = run({"--config", folder.config(), "--node", "0"});
+  EXPECT_EQ(r.status, 1);
+  EXPECT_THAT(r.said, HasSubstr("/none/s.sock: its folder is not there: create it"));
+}
+
 TEST(Faultlined, LevelsAreForTheJournalOnly) {
   const TestFolder folder;
   // Of another stream: a child of a unit whose stderr leads elsewhere.
@@ -145,7 +190,8 @@ TEST(Faultlined, ReloadsWhatCanChange) {
   ASSERT_TRUE(service.says("VMMs attach at")) << service.said();
   folder.write("[sessions]\nuids = [1]\n[merge]\ncap = 3.0\n");
   service.kill(SIGHUP);
-  ASSERT_TRUE(service.says("faultlined: warning: merge.cap stays as it was until the service starts again\n"))
+  ASSERT_TRUE(service.says(
+      "faultlined: warning: merge.cap stays as it was until the service starts again\n"))
       << service.said();
   ASSERT_TRUE(service.says("read " + folder.config() + " again")) << service.said();
   EXPECT_THAT(service.said(), Not(HasSubstr("sessions.uids")));
