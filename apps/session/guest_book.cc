@@ -90,6 +90,9 @@ Result<void> GuestBook::take_from_host(Guest& guest, int journal) {
 Result<void> GuestBook::start(Guest& guest) {
   const std::string& name = guest.parts.name;
   if (guest.served) return fail(EALREADY, "guest " + name + " is served already");
+  if (guest.parts.devices.empty()) {
+    return fail(EINVAL, "guest " + name + " has no device: device.add comes before start");
+  }
   auto request = guest.parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   auto journal = host_->add(std::move(*request));
@@ -113,6 +116,9 @@ Result<Guest*> GuestBook::attach(const std::string& name, const std::string& tok
   // Who is not its user learns nothing.
   if (guest.state.uid != uid || !same_secret(guest.state.token, token)) {
     return fail(ENOENT, "no guest " + name + " lingers here for this user and token");
+  }
+  if (guest.session == session) {
+    return fail(EALREADY, "guest " + name + " is this session's already");
   }
   if (guest.session != 0) return fail(EBUSY, "guest " + name + " is another session's");
   guest.session = session;

@@ -380,7 +380,8 @@ Result<Reply> answer(Service& service, Session& session, Request& request) {
   if (at == kMethods.end()) {
     return fail(EINVAL, request.method.empty()
                             ? "a request has a 'method'"
-                            : "there is no such method; 'hello' lists those there are");
+                            : "there is no method '" + printable(request.method, 40) +
+                                  "'; 'hello' lists those there are");
   }
   if (!session.greeted && request.method != "hello") {
     return fail(EPROTO, request.method + ": 'hello' comes first");

@@ -185,7 +185,9 @@ class ServedGuests final : public GuestHost {
     if (!registers) return tl::unexpected(std::move(registers.error()));
     if (auto ok = leave(g); !ok) return ok;
     note_parked(g);
-    return take_state(*g.journal, registers->page, g.ids, state);
+    auto ok = take_state(*g.journal, registers->page, g.ids, state);
+    if (!ok) return fail(std::move(ok.error()), "guest " + name);
+    return ok;
   }
 
   Result<void> reset(const std::string& name) override {

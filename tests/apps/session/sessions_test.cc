@@ -72,6 +72,8 @@ TEST(Sessions, WhatTheHostRefusesChangesNothing) {
   PeerEnd vmm(bench);
   ASSERT_TRUE(vmm.add_guest("g"));
   ASSERT_TRUE(vmm.add_memory("g"));
+  EXPECT_EQ(vmm.refused({{"method", "start"}, {"guest", "g"}}),
+            "guest g has no device: device.add comes before start");
   ASSERT_TRUE(vmm.add_device("g", 1));
   const std::size_t before = open_descriptors();
   bench.host.fail_next("no room");
@@ -148,6 +150,7 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_EQ(back.result["state"], "served");
   EXPECT_EQ(back.fds.size(), 1U);
   EXPECT_EQ(other.refused(attach("g", token)), "guest g is another session's");
+  EXPECT_EQ(back.refused(attach("g", token)), "guest g is this session's already");
   EXPECT_EQ(bench.server->counters().reattached, 1U);
   EXPECT_EQ(bench.server->counters().lingering, 0U);
   ASSERT_TRUE(back.ok({{"method", "goodbye"}}));
