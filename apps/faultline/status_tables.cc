@@ -57,6 +57,19 @@ const DeviceSnapshot* find_device(const GuestSnapshot* guest, const std::string&
   return nullptr;
 }
 
+std::string count(std::uint64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
+/// Its two largest units.
+std::string uptime(Nanos ns) {
+  const std::uint64_t s = ns / 1'000'000'000;
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} m {} s", s / 60, s % 60);
+  if (s < 86400) return fmt::format("{} h {} m", s / 3600, s / 60 % 60);
+  return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
+}
+
 std::string whole(double value) {
   return fmt::format("{:.0f}", value);
 }
@@ -131,11 +144,11 @@ constexpr std::array kDeviceColumns = std::to_array<Column>({
 
 constexpr std::array kStageColumns = std::to_array<Column>({
     {"guest", 8, 0, true},
-    {"a burst: poll", 13, 1},
+    {"cycles/burst: poll", 18, 1},
     {"transcode", 9, 2},
     {"publish", 7, 3},
     {"commit", 6, 4},
-    {"a command: fetch", 16, 5},
+    {"cycles/command: fetch", 21, 5},
     {"merge", 6, 6},
     {"submit", 6, 7},
     {"sync", 6, 8},
@@ -148,17 +161,18 @@ Lines service_lines(const Moment& before, const Moment& now) {
   for (const GuestSnapshot& g : now.engine.guests) devices += g.devices.size();
   const std::uint64_t n = now.sessions.lingering;
   const std::string lingering =
-      n == 0 ? "" : fmt::format(", {} {}", n, n == 1 ? "guest lingers" : "guests linger");
+      n == 0 ? "" : ", " + count(n, "guest") + (n == 1 ? " lingers" : " linger");
   return {
-      fmt::format("service   node {}, backend {}, up {}; {} guests, {} devices, {} shards",
-                  now.node, backend_name(now.backend), duration(now.uptime_ns),
-                  now.engine.guests.size(), devices, now.engine.shards.size()),
+      fmt::format("service   node {}, backend {}, up {}; {}, {}, {}", now.node,
+                  backend_name(now.backend), uptime(now.uptime_ns),
+                  count(now.engine.guests.size(), "guest"), count(devices, "device"),
+                  count(now.engine.shards.size(), "shard")),
       fmt::format("sessions  {} open, {} accepted, {} refused; {:.0f} requests/s, {} refused; "
-                  "{} VMMs lost{}, {} guests re-attached",
+                  "{} lost{}, {} re-attached",
                   now.sessions.sessions, now.sessions.accepted, now.sessions.refused_peers,
                   per_second(before.sessions.requests, now.sessions.requests, now.now - before.now),
-                  now.sessions.refused_requests, now.sessions.lost_vmms, lingering,
-                  now.sessions.reattached)};
+                  now.sessions.refused_requests, count(now.sessions.lost_vmms, "VMM"), lingering,
+                  count(now.sessions.reattached, "guest"))};
 }
 
 Lines shard_table(const Moment& before, const Moment& now, Order order, std::size_t width) {

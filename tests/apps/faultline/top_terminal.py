@@ -22,7 +22,7 @@ COLUMNS, LINES = 100, 30
 GUESTS, DEVICES = 4, 3
 # Page: what its table's header begins with.
 PAGES = {"guests": r"guest +state", "devices": r"guest +device", "shards": r"shard +CPU",
-         "stages": r"guest +a burst: poll"}
+         "stages": r"guest +cycles/burst: poll"}
 HEAD = 4  # lines above the table's header
 
 
