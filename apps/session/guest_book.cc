@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "apps/session/sealed.h"
+#include "engine/journal.h"
 
 namespace faultline::session {
 namespace {
@@ -30,6 +31,13 @@ bool same_secret(const std::string& a, const std::string& b) noexcept {
 
 bool holds_registers(const OwnedMemory& m, Gpa registers) {
   return m.gpa < registers + kRegisterBytes && registers < m.gpa + m.bytes;
+}
+
+/// Of a journal that a VMM passed.
+bool in_use(const Fd& journal) {
+  if (!journal) return false;
+  auto opened = engine::Journal::open(journal.get());
+  return opened && opened->in_use();
 }
 
 }  // namespace
@@ -87,8 +95,9 @@ Result<void> GuestBook::take_from_host(Guest& guest, int journal) {
   return {};
 }
 
-Result<void> GuestBook::start(Guest& guest) {
+Result<bool> GuestBook::start(Guest& guest) {
   const std::string& name = guest.parts.name;
+  const bool goes_on = in_use(guest.parts.journal);
   if (guest.served) return fail(EALREADY, "guest " + name + " is served already");
   if (guest.parts.devices.empty()) {
     return fail(EINVAL, "guest " + name + " has no device: device.add comes before start");
@@ -101,11 +110,12 @@ Result<void> GuestBook::start(Guest& guest) {
   if (ok && !guest.parts.budget.is_null()) ok = host_->set_budget(name, guest.parts.budget);
   if (!ok) {
     (void)host_->remove(name);
-    return ok;
+    return tl::unexpected(std::move(ok.error()));
   }
   guest.served = true;
   keep(guest);
-  return {};
+  if (goes_on) log_("guest " + name + " goes on where its journal stood");
+  return goes_on;
 }
 
 Result<Guest*> GuestBook::attach(const std::string& name, const std::string& token,
@@ -115,7 +125,7 @@ Result<Guest*> GuestBook::attach(const std::string& name, const std::string& tok
   Guest& guest = *at->second;
   // Who is not its user learns nothing.
   if (guest.state.uid != uid || !same_secret(guest.state.token, token)) {
-    return fail(ENOENT, "no guest " + name + " lingers here for this user and token");
+    return fail(EPERM, "no guest " + name + " lingers here for this user and token");
   }
   if (guest.session == session) {
     return fail(EALREADY, "guest " + name + " is this session's already");

@@ -46,8 +46,9 @@ class GuestBook {
   Result<Guest*> of_session(const std::string& name, std::uint64_t session);
   Result<Guest*> served_of(const std::string& name, std::uint64_t session);
 
+  /// returns whether it goes on where a journal that was passed stood
   /// errors  as GuestHost::add(); the guest is then made as before
-  Result<void> start(Guest& guest);
+  Result<bool> start(Guest& guest);
   /// Take over a lingering guest. errors  none that lingers, another user's, a wrong token
   Result<Guest*> attach(const std::string& name, const std::string& token, std::uint64_t session,
                         unsigned uid);

@@ -149,7 +149,9 @@ Result<Reply> start(Call& call) {
   auto guest = call.made();
   if (!guest) return pass(std::move(guest.error()));
   if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  if (auto ok = call.guests().start(**guest); !ok) return pass(std::move(ok.error()));
+  auto started = call.guests().start(**guest);
+  if (!started) return pass(std::move(started.error()));
+  if (*started) ++call.service.counters->reattached;
   return with_journal(**guest, json::object());
 }
 

@@ -44,9 +44,9 @@ struct ServerCounters {
   std::uint64_t refused_peers = 0;  ///< by credentials or limits
   std::uint64_t requests = 0;
   std::uint64_t refused_requests = 0;
-  std::uint64_t lost_vmms = 0;  ///< sessions that left guests behind without a goodbye
-  std::uint64_t reattached = 0;
-  std::uint64_t lingering = 0;  ///< guests without a session now
+  std::uint64_t lost_vmms = 0;   ///< sessions that left guests behind without a goodbye
+  std::uint64_t reattached = 0;  ///< guest.attach, or a start with a journal
+  std::uint64_t lingering = 0;   ///< guests without a session now
 };
 
 /// The service's end of doc/session.md.
