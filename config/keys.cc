@@ -15,7 +15,8 @@ constexpr std::uint64_t kIds = 0xfffffffe;
 constexpr std::array kService = {
     Key{"service.node", &O::node, "NUMA node to serve; --node wins.", kFixed, 0, 1023},
     Key{"service.instance", &O::instance,
-        "A service beside the node's own, for a trial: only one of each name runs on a node.",
+        "A service beside the node's own, for a trial: only one of each name runs on a node. At "
+        "most 64 letters, digits, '.', '_' and '-'.",
         kFixed},
     Key{"service.backend", &O::backend,
         "Kernel interface of the devices: a software kernel, VFIO with nesting (the seed's), or "

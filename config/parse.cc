@@ -4,6 +4,7 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -172,6 +173,14 @@ class Reader {
       const auto node = root.at_path(path);
       return node ? node.node()->source() : root.source();
     };
+    // It is part of names of files and sockets.
+    if (o.instance.size() > 64 ||
+        !std::all_of(o.instance.begin(), o.instance.end(), [](unsigned char c) {
+          return (c < 0x80 && std::isalnum(c) != 0) || c == '.' || c == '_' || c == '-';
+        })) {
+      complain(at("service.instance"),
+               "service.instance is at most 64 letters, digits, '.', '_' and '-'");
+    }
     if (!o.group.empty() && o.user.empty()) {
       complain(at("service.group"), "service.group without service.user: name the user, too");
     }

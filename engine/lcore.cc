@@ -216,7 +216,11 @@ void Lcores::State::run(LcoreOptions options) {
   }
   lock.unlock();
   g_usable.store(false);
+  // A folder for each process that ever was would stay.
+  const std::string folder = rte_eal_get_runtime_dir();
   rte_eal_cleanup();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
 }
 
 Result<std::unique_ptr<Lcores>> Lcores::start(const LcoreOptions& options) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "engine/topology_drawing.h"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -90,15 +91,18 @@ Result<void> mend_view_box(const std::string& file) {
   return {};
 }
 
-/// Exit status, or -errno when it could not be started.
-int run(std::vector<std::string> words) {
+/// Exit status, or -errno when it could not be started. What it says of errors goes to `said`.
+int run(std::vector<std::string> words, const std::string& said) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, said.c_str(), O_WRONLY | O_TRUNC, 0);
   pid_t pid = 0;
-  if (const int e = ::posix_spawnp(&pid, argv[0], nullptr, nullptr, argv.data(), environ); e != 0) {
-    return -e;
-  }
+  const int e = ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (e != 0) return -e;
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0) {
     if (errno != EINTR) return -errno;
@@ -128,16 +132,24 @@ Result<void> draw_placement(const std::string& xml, const Plan& plan,
     words.push_back(line);
   }
   words.push_back(file);
-  int status = run(words);
+  const Scratch said;
+  int status = run(words, said.path());
   if (status == -ENOENT) {
     words.front() = "lstopo-no-graphics";
-    status = run(words);
+    status = run(words, said.path());
   }
   if (status == -ENOENT) {
     return fail(0, "picture: lstopo is missing; get it with: apt-get install hwloc-nox");
   }
   if (status < 0) return fail(-status, "picture: start lstopo");
-  if (status != 0) return fail(0, "picture: lstopo could not write " + file);
+  if (status != 0) {
+    std::string why;
+    std::getline(std::ifstream(said.path()) >> std::ws, why);
+    if (why.starts_with("Usage:")) why.clear();
+    return fail(0, "picture: lstopo cannot write " + file + (why.empty() ? "" : " (" + why + ")") +
+                       ": .svg works with each; .png and .pdf want the graphical one: apt-get "
+                       "install hwloc");
+  }
   return file.ends_with(".svg") ? mend_view_box(file) : Result<void>{};
 }
 

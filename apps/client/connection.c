@@ -109,11 +109,10 @@ int fl_call(struct faultline_client* client, cJSON* request, const int* fds, siz
   }
   const int sent = fl_wire_send(client->socket, text, strlen(text), fds, n_fds);
   free(text);
-  if (sent == -EPIPE || sent == -ECONNRESET) {
-    fl_hang_up(client);
-    return fl_failed(client, ECONNRESET, "the service is gone");
+  // One that is gone may have said why: that packet waits, or else the end of the connection does.
+  if (sent != 0 && sent != -EPIPE && sent != -ECONNRESET) {
+    return fl_failed(client, -sent, "a request cannot be sent");
   }
-  if (sent != 0) return fl_failed(client, -sent, "a request cannot be sent");
   struct reply reply;
   memset(&reply, 0, sizeof reply);
   client->unanswered = 1;

@@ -106,10 +106,12 @@ long fl_wire_receive(int socket, char* text, int* fds, size_t* n_fds, int timeou
                            .msg_iovlen = 1,
                            .msg_control = control.bytes,
                            .msg_controllen = sizeof control.bytes};
+  // That the other side closed with a packet of ours unread is told once, before what it last said.
+  int told = 0;
   ssize_t got = 0;
   do {
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+  } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && told++ == 0)));
   if (got < 0) return -errno;
   const int fitted = take_descriptors(&message, fds, n_fds);
   if (!fitted || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {

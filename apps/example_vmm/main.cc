@@ -27,6 +27,9 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "How long they run")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
+  app.add_option("--trace", options.trace,
+                 "What the guests' drivers play: NAME of NAME.cmdq, .db and .json "
+                 "[tests/data/traces/vnet-strict-4 in a folder above the program]");
   app.add_option("--json", options.json,
                  "Write what was found to this file, - for standard output");
   CLI11_PARSE(app, argc, argv);

@@ -128,9 +128,10 @@ Result<bool> run(const Options& options) {
   o.guests = options.guests;
   o.devices = options.devices;
   o.seconds = options.seconds;
+  o.trace = options.trace;
   std::optional<ResultFile> json;
   if (!options.json.empty()) {
-    auto file = ResultFile::open(options.json == "-" ? "/dev/stdout" : options.json);
+    auto file = ResultFile::open(options.json);
     if (!file) return fail(0, "--json: " + file.error().message());
     json.emplace(std::move(*file));
   }

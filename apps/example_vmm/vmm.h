@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "kernel/base/result.h"
@@ -12,7 +13,8 @@ struct Options {
   unsigned guests = 2;
   unsigned devices = 4;  ///< of each guest
   unsigned seconds = 10;
-  std::string json;  ///< file; -: standard output; empty: none
+  std::optional<std::string> trace;  ///< path without its endings; none: the one of the tree
+  std::string json;                  ///< file; -: standard output; empty: none
 };
 
 /// Where a service of node 0 listens when nobody says where.

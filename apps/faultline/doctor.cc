@@ -38,6 +38,7 @@ class Examination {
     devices();
     if (!device.empty()) ask(device);
     ring();
+    monitor();
     memlock();
     std::vector<Finding> cores = examine_cores(host_);
     if (cores.empty()) hugepages();
@@ -145,7 +146,13 @@ class Examination {
 
   void vfio_pci() {
     const auto bound = host_.list("/sys/bus/pci/drivers/vfio-pci");
-    if (!bound) return missing("vfio-pci", "not loaded", "modprobe vfio-pci");
+    if (!bound) {
+      const bool built = !options_ || !value_of("CONFIG_VFIO_PCI").empty();
+      return missing("vfio-pci", built ? "not loaded" : "not in this kernel",
+                     built ? "modprobe vfio-pci"
+                           : "this kernel was built without it: boot one that has "
+                             "CONFIG_VFIO_PCI=m or =y");
+    }
     const auto devices = static_cast<std::size_t>(
         std::count_if(bound->begin(), bound->end(),
                       [](const std::string& name) { return name.find(':') != std::string::npos; }));
@@ -196,6 +203,28 @@ class Examination {
           : error == EPERM  ? "allow io_uring_setup in the container's seccomp profile"
           : error == EINVAL ? "Linux 6.1 or later"
                             : "a kernel with CONFIG_IO_URING");
+  }
+
+  /// What idle.policy "monitor" waits with.
+  void monitor() {
+    const auto text = host_.read("/proc/cpuinfo");
+    if (!text) return;
+    const bool arm = host_.machine == "aarch64";
+    const auto has = [&](const std::string& word) {
+      const std::size_t at = text->find(' ' + word);
+      if (at == std::string::npos) return false;
+      const char after = (*text + '\n')[at + 1 + word.size()];
+      return after == ' ' || after == '\n';
+    };
+    if (arm ? has("wfxt") || has("evtstrm") : has("waitpkg")) {
+      return good("idle monitor", !arm          ? "umwait (WAITPKG)"
+                                  : has("wfxt") ? "WFE that ends by itself (FEAT_WFxT)"
+                                                : "WFE with the kernel's event stream");
+    }
+    worse("idle monitor",
+          arm ? "this CPU has neither FEAT_WFxT nor the kernel's event stream"
+              : "this CPU has not got umwait (WAITPKG)",
+          "take idle policy pause, or sleep to leave the core to others");
   }
 
   void memlock() {

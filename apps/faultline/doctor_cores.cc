@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "apps/faultline/doctor_boot.h"
 #include "apps/faultline/place_report.h"
 #include "engine/topology.h"
 
@@ -182,24 +183,10 @@ class Cores {
     good("command line", said.empty() ? "nothing about isolation, hugepages or the IOMMU" : said);
   }
 
-  /// File and line of the kernel's options, and how they come into force.
   [[nodiscard]] std::string grub(const std::string& what) const {
-    constexpr const char* kFile = "/etc/default/grub";
-    constexpr const char* kKey = "GRUB_CMDLINE_LINUX";
-    std::istringstream lines(host_.read(kFile).value_or(""));
-    std::size_t number = 0, found = 0;
-    for (std::string line; std::getline(lines, line);) {
-      ++number;
-      if (line.compare(0, 19, std::string(kKey) + "=") == 0) found = number;
-    }
-    if (found == 0) return what + " the kernel's command line (boot loader), then reboot";
-    return fmt::format("{}:{}: {} {}, then update-grub and reboot", kFile, found, what, kKey);
+    return on_command_line(host_, what);
   }
-  [[nodiscard]] std::string add_options(const Cpus& cpus) const {
-    const std::string list = cpu_list(cpus);
-    return grub(fmt::format("add isolcpus=managed_irq,domain,{} nohz_full={} rcu_nocbs={} to", list,
-                            list, list));
-  }
+  [[nodiscard]] std::string add_options(const Cpus& cpus) const { return isolate(host_, cpus); }
 
   [[nodiscard]] Cpus siblings_of(unsigned cpu) const {
     Cpus all = cpus_of(fmt::format("cpu{}/topology/thread_siblings_list", cpu));
@@ -246,15 +233,14 @@ class Cores {
     const Cpus with_callbacks = without(mine, callbacks);
     const std::string what = "CPUs " + cpu_list(mine);
     if (!ticking.empty()) {
-      return worse(
-          about,
-          what +
-              fmt::format(", of these {} with the timer's tick (no nohz_full)", cpu_list(ticking)),
-          grub(fmt::format("add nohz_full={} rcu_nocbs={} to", cpu_list(every), cpu_list(every))));
+      return worse(about,
+                   what + fmt::format(", of these {} with the timer's tick (no nohz_full)",
+                                      cpu_list(ticking)),
+                   make_tickless(host_, every));
     }
     if (!with_callbacks.empty()) {
       return worse(about, what + ", of these " + cpu_list(with_callbacks) + " run RCU callbacks",
-                   grub("add rcu_nocbs=" + cpu_list(every) + " to"));
+                   take_callbacks(host_, every));
     }
     good(about, what + ", tickless, without RCU callbacks");
   }

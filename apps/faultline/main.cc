@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <regex>
 #include <string>
 #include <system_error>
 
@@ -91,6 +92,13 @@ int replay_audit(const std::string& file) {
 
 /// returns  1 where no backend at all can be used
 int doctor(bool json, const std::string& device) {
+  static const std::regex form(
+      "[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\\.[0-7]|/dev/vfio/devices/vfio[0-9]+");
+  if (!device.empty() && !std::regex_match(device, form)) {
+    return complain("--device: '" + device +
+                        "' is neither a PCI address like 0000:01:00.0 nor /dev/vfio/devices/vfioN",
+                    kUsage);
+  }
   const faultline::Diagnosis found = faultline::diagnose(faultline::this_host(), device);
   std::fputs((json ? doctor_json(found) : doctor_text(found)).c_str(), stdout);
   const int done = finish_output();

@@ -43,7 +43,7 @@ void declare_run(CLI::App& command, RunOptions& to) {
          "monitor waits for a write to a line, where the CPU can");
   command.add_option("--trace", to.trace,
                      "recorded commands to play: NAME of NAME.cmdq, NAME.db and NAME.json");
-  command.add_option("--json", to.json, "write the result to this file");
+  command.add_option("--json", to.json, "write the result to this file, - for standard output");
   choice("--plant", to.plant, {"drop-tlbi", "early-sync", "lose-record", "duplicate-record"},
          "make the engine err on purpose; the audit must notice");
   number("--chaos", to.chaos, 1, 100'000,

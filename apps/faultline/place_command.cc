@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <regex>
 #include <sstream>
@@ -83,10 +84,25 @@ Result<engine::Topology> topology_of(const PlaceCommand& command) {
   if (command.isolated.empty()) return topology;
   const auto isolated = cpus_of("--isolated", command.isolated);
   if (!isolated) return tl::unexpected(isolated.error());
+  for (const unsigned cpu : *isolated) {
+    if (topology->find(cpu) != nullptr) continue;
+    return fail(kUsageError, fmt::format("--isolated: CPU {} is not in {}", cpu, topology->source));
+  }
   for (engine::Cpu& cpu : topology->cpus) {
     if (std::ranges::find(*isolated, cpu.index) != isolated->end()) cpu.isolated = true;
   }
   return topology;
+}
+
+std::string those_there(const engine::Topology& topology) {
+  constexpr std::size_t kMost = 16;
+  if (topology.pci.empty()) return "it has none";
+  std::string out = "it has";
+  for (std::size_t i = 0; i < topology.pci.size() && i < kMost; ++i) {
+    out += (i == 0 ? " " : ", ") + topology.pci[i].address;
+  }
+  const std::size_t more = topology.pci.size() - std::min(topology.pci.size(), kMost);
+  return more == 0 ? out : fmt::format("{} and {} more", out, more);
 }
 
 Result<engine::PlacementOptions> options_of(const PlaceCommand& command) {
@@ -124,7 +140,7 @@ void declare_place(CLI::App& command, PlaceCommand& to) {
   command.add_option("--guest", to.guest,
                      "one guest: \"NAME [vcpus=0-3] [devices=ADDRESS,...] [faults=N] "
                      "[commands=N]\"; loads are relative");
-  command.add_option("--json", to.json, "write the plan to this file, too");
+  command.add_option("--json", to.json, "write the plan to this file, too, - for standard output");
   command.add_option("--picture", to.picture,
                      "have lstopo draw it with its CPUs coloured (.svg; .png and .pdf with the "
                      "graphical lstopo)");
@@ -166,13 +182,18 @@ Result<std::vector<engine::GuestPlacement>> guests_of(const PlaceCommand& comman
   for (std::size_t i = 0; i < command.devices.size(); ++i) {
     guests[i % guests.size()].devices.push_back(command.devices[i]);
   }
+  std::map<std::string, std::string> owners;
   for (const engine::GuestPlacement& guest : guests) {
     for (const std::string& device : guest.devices) {
       if (std::ranges::find(topology.pci, device, &engine::PciFunction::address) ==
           topology.pci.end()) {
-        return fail(kUsageError, "device " + device + " is not in " + topology.source +
-                                     "; addresses look like 0000:01:00.0");
+        return fail(kUsageError, "device " + device + " is not in " + topology.source + "; " +
+                                     those_there(topology));
       }
+      const auto [at, first] = owners.emplace(device, guest.name);
+      if (first) continue;
+      return fail(kUsageError, fmt::format("device {} is given to {} and to {}: one guest has it",
+                                           device, at->second, guest.name));
     }
     for (const unsigned cpu : guest.vcpus) {
       if (topology.find(cpu) != nullptr) continue;

@@ -90,7 +90,7 @@ void declare_replay(CLI::App& command, ReplayCommand& to) {
          "one ioctl per submission, or one per operation");
   choice("--clock", to.clock, {"virtual", "wall"},
          "count time, the same every time; or measure it, on two cores");
-  command.add_option("--json", to.json, "write the result to this file");
+  command.add_option("--json", to.json, "write the result to this file, - for standard output");
   command.add_option("--hgrm", to.hgrm,
                      "write the CMD_SYNCs' latency, in us, for HdrHistogram's plotters");
   command.add_option("--loops", to.options.loops, "how often the trace is played")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apps/faultline/result_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,13 @@ Result<ResultFile> ResultFile::open(const std::string& path) {
   if (path.empty()) return fail(0, "the name of the file is empty");
   ResultFile file;
   file.path_ = path;
+  if (path == "-") {
+    // Not its path: that of a file would be replaced, with what was printed before.
+    const int out = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    file.file_ = out < 0 ? nullptr : ::fdopen(out, "w");
+    if (file.file_ == nullptr) return refused(errno);
+    return file;
+  }
   struct stat there {};
   const bool exists = ::stat(path.c_str(), &there) == 0;
   if (exists && S_ISDIR(there.st_mode)) return refused(EISDIR);
@@ -59,6 +67,7 @@ Result<void> ResultFile::commit(const std::string& text) {
     discard();
     return fail(code, "cannot write " + path_);
   };
+  if (path_ == "-") std::fflush(stdout);  // comes first
   if (std::fwrite(text.data(), 1, text.size(), file_) != text.size()) return refused();
   // A full disk may show only when the last buffer goes out.
   if (std::fflush(file_) != 0) return refused();

@@ -9,7 +9,7 @@
 namespace faultline {
 
 /// A file that appears whole or not at all: text goes to a neighbour that is renamed at the end.
-/// What is no regular file (a pipe, /dev/stdout) is written as it is.
+/// What is no regular file (a pipe, /dev/stdout) is written as it is, as is standard output: "-".
 class ResultFile {
  public:
   /// Before the work whose result it will hold: a folder that cannot be written is told now.

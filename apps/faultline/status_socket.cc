@@ -117,7 +117,9 @@ Result<ServiceSocket::Answer> ServiceSocket::receive() {
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
+  ssize_t got = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
+  // That it closed with a request unread is told once, before what it last said.
+  if (got < 0 && errno == ECONNRESET) got = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
   if (got < 0) return fail(errno, path_);
   if (const cmsghdr* head = CMSG_FIRSTHDR(&message);
       head != nullptr && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS) {
@@ -134,11 +136,15 @@ Result<ServiceSocket::Answer> ServiceSocket::receive() {
 
 Result<ordered_json> ServiceSocket::request(ordered_json request) {
   const std::string text = request.dump();
+  int unsent = 0;
   if (::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) < 0) {
     if (errno == EAGAIN) return fail(ETIMEDOUT, path_ + ": the service does not answer");
-    return fail(errno, path_ + ": send");
+    if (errno != EPIPE && errno != ECONNRESET) return fail(errno, path_ + ": send");
+    unsent = errno;
   }
+  // Also where it is gone: its last packet may say why.
   const auto answer = receive();
+  if (!answer && unsent != 0) return fail(unsent, path_ + ": the service closed the connection");
   if (!answer) return tl::unexpected(answer.error());
   std::string whole;
   if (answer->file >= 0) {

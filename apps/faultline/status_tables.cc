@@ -57,6 +57,19 @@ const DeviceSnapshot* find_device(const GuestSnapshot* guest, const std::string&
   return nullptr;
 }
 
+std::string count(std::uint64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
+/// Its two largest units.
+std::string uptime(Nanos ns) {
+  const std::uint64_t s = ns / 1'000'000'000;
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} m {} s", s / 60, s % 60);
+  if (s < 86400) return fmt::format("{} h {} m", s / 3600, s / 60 % 60);
+  return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
+}
+
 std::string whole(double value) {
   return fmt::format("{:.0f}", value);
 }
@@ -80,8 +93,9 @@ Lines table(std::span<const Column> columns, std::vector<Row> rows, std::size_t 
   return grid(columns, cells, width);
 }
 
-std::string state_of(const GuestSnapshot& g) {
-  return g.detached ? "detached" : g.paused ? "paused" : "served";
+std::string state_of(const GuestSnapshot& g, const session::GuestNames& names) {
+  const bool lingers = std::ranges::find(names.lingering, g.name) != names.lingering.end();
+  return g.detached ? "detached" : lingers ? "lingers" : g.paused ? "paused" : "served";
 }
 
 constexpr std::array kShardColumns = std::to_array<Column>({
@@ -130,11 +144,11 @@ constexpr std::array kDeviceColumns = std::to_array<Column>({
 
 constexpr std::array kStageColumns = std::to_array<Column>({
     {"guest", 8, 0, true},
-    {"a burst: poll", 13, 1},
+    {"cycles/burst: poll", 18, 1},
     {"transcode", 9, 2},
     {"publish", 7, 3},
     {"commit", 6, 4},
-    {"a command: fetch", 16, 5},
+    {"cycles/command: fetch", 21, 5},
     {"merge", 6, 6},
     {"submit", 6, 7},
     {"sync", 6, 8},
@@ -145,15 +159,20 @@ constexpr std::array kStageColumns = std::to_array<Column>({
 Lines service_lines(const Moment& before, const Moment& now) {
   std::size_t devices = 0;
   for (const GuestSnapshot& g : now.engine.guests) devices += g.devices.size();
+  const std::uint64_t n = now.sessions.lingering;
+  const std::string lingering =
+      n == 0 ? "" : ", " + count(n, "guest") + (n == 1 ? " lingers" : " linger");
   return {
-      fmt::format("service   node {}, backend {}, up {}; {} guests, {} devices, {} shards",
-                  now.node, backend_name(now.backend), duration(now.uptime_ns),
-                  now.engine.guests.size(), devices, now.engine.shards.size()),
+      fmt::format("service   node {}, backend {}, up {}; {}, {}, {}", now.node,
+                  backend_name(now.backend), uptime(now.uptime_ns),
+                  count(now.engine.guests.size(), "guest"), count(devices, "device"),
+                  count(now.engine.shards.size(), "shard")),
       fmt::format("sessions  {} open, {} accepted, {} refused; {:.0f} requests/s, {} refused; "
-                  "{} VMMs lost, {} guests re-attached",
+                  "{} lost{}, {} re-attached",
                   now.sessions.sessions, now.sessions.accepted, now.sessions.refused_peers,
                   per_second(before.sessions.requests, now.sessions.requests, now.now - before.now),
-                  now.sessions.refused_requests, now.sessions.lost_vmms, now.sessions.reattached)};
+                  now.sessions.refused_requests, count(now.sessions.lost_vmms, "VMM"), lingering,
+                  count(now.sessions.reattached, "guest"))};
 }
 
 Lines shard_table(const Moment& before, const Moment& now, Order order, std::size_t width) {
@@ -211,7 +230,8 @@ Lines guest_table(const Moment& before, const Moment& now, Order order, std::siz
                 : order == Order::kWaits    ? waits
                                             : 0,
          .cells = {
-             shown(g.name, kNameWidth), state_of(g), whole(fault_rate), whole(command_rate),
+             shown(g.name, kNameWidth), state_of(g, now.names), whole(fault_rate),
+             whole(command_rate),
              whole(per_second(was.commands.syncs_completed, g.commands.syncs_completed, time)),
              fmt::format("{}/{}", g.evtq_depth, g.evtq_size), std::to_string(g.events.overflows),
              fmt::format("{:.2f}", metrics::ioctls_per_sync(g.commands)),
@@ -219,6 +239,10 @@ Lines guest_table(const Moment& before, const Moment& now, Order order, std::siz
              whole(record_cuts), whole(waits), duration(g.publish_ns.percentile(0.5)),
              duration(g.publish_ns.percentile(0.99)), duration(g.sync_ns.percentile(0.5)),
              duration(p99)}});
+  }
+  for (const std::string& name : now.names.made) {
+    rows.push_back({.name = {name, ""}, .key = 0, .cells = {shown(name, kNameWidth), "made"}});
+    rows.back().cells.resize(kGuestColumns.size());
   }
   return table(kGuestColumns, std::move(rows), width);
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -23,6 +24,15 @@ namespace {
 constexpr Nanos kSecond = 1'000'000'000;
 // No key is read while the service is waited for.
 constexpr Nanos kPatience = kSecond;
+
+volatile std::sig_atomic_t ended = 0;
+
+/// curses would leave at once where nobody else handles these, and the service hear no goodbye.
+void catch_ends() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { ended = 1; };
+  for (const int s : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(s, &action, nullptr);
+}
 
 struct ScreenEnd {
   void operator()(SCREEN* screen) const noexcept {
@@ -67,6 +77,7 @@ class Top {
       const Nanos now = monotonic_ns();
       ::timeout(now < due ? static_cast<int>((due - now) / 1'000'000) : 0);
       const int key = ::getch();
+      if (ended != 0) return;
       if (key == ERR ? keyboard_gone() : !press(choice_, letter_of(key))) return;
       if (monotonic_ns() < due) continue;
       refresh_moment();
@@ -122,6 +133,7 @@ Result<void> top_command(const std::string& socket) {
   if (!first) return tl::unexpected(first.error());
   service->set_patience(kPatience);
   std::setlocale(LC_ALL, "");
+  catch_ends();
   const std::unique_ptr<SCREEN, ScreenEnd> screen(::newterm(nullptr, stdout, stdin));
   if (screen == nullptr) return fail(0, "TERM names no terminal that is known here");
   ::cbreak();

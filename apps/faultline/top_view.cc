@@ -52,20 +52,37 @@ std::string key_text(int key, const char* word, bool chosen) {
   return chosen ? fmt::format("[{} {}]", letter, word) : fmt::format(" {} {} ", letter, word);
 }
 
-std::string page_line(const TopChoice& choice, std::size_t rows, std::size_t room) {
-  std::string out = "keys ";
-  for (const Page& page : kPages) out += key_text(page.key, page.word, page.table == choice.table);
-  return out +
-         (rows > room
-              ? fmt::format("  j k rows {}-{} of {}", choice.first + 1, choice.first + room, rows)
-              : "  j k scroll") +
-         "   q quit";
+/// Where there is no room for words.
+std::string short_key(int key, bool chosen) {
+  const char letter = static_cast<char>(key);
+  return chosen ? fmt::format("[{}]", letter) : fmt::format(" {} ", letter);
 }
 
-std::string sort_line(const TopChoice& choice) {
+std::string page_line(const TopChoice& choice, std::size_t rows, std::size_t room,
+                      std::size_t width) {
+  std::string out = "keys ";
+  for (const Page& page : kPages) out += key_text(page.key, page.word, page.table == choice.table);
+  out += rows > room
+             ? fmt::format("  j k rows {}-{} of {}", choice.first + 1, choice.first + room, rows)
+             : "  j k scroll";
+  out += "   q quit";
+  if (out.size() <= width) return out;
+  out = "keys ";
+  for (const Page& page : kPages) out += short_key(page.key, page.table == choice.table);
+  out += rows > room ? fmt::format(" j k {}-{}/{}", choice.first + 1, choice.first + room, rows)
+                     : " j k";
+  return out + " q quit";
+}
+
+std::string sort_line(const TopChoice& choice, std::size_t width) {
   std::string out = "sort ";
   for (const SortKey& k : sort_keys(choice.table)) {
     out += key_text(k.key, k.word, k.order == choice.order());
+  }
+  if (out.size() <= width) return out;
+  out = "sort ";
+  for (const SortKey& k : sort_keys(choice.table)) {
+    out += k.order == choice.order() ? key_text(k.key, k.word, true) : short_key(k.key, false);
   }
   return out;
 }
@@ -124,19 +141,18 @@ Lines top_lines(const metrics::Moment& before, const metrics::Moment& now, TopCh
   Lines table = chosen_table(before, now, choice, width);
   const std::size_t rows = table.size() - 1;
   const bool low = height < kHead + 1 + kFewRows;
-  const std::size_t head = !low ? kHead : choice.trouble.empty() ? 0 : 1;
+  const std::size_t head = low ? 1 : kHead;
   const std::size_t room = height > head + 1 ? height - head - 1 : 0;
   choice.first = room == 0 ? 0 : std::min(choice.first, rows - std::min(rows, room));
 
-  Lines out;
-  if (!low) {
-    out = service_lines(before, now);
-    out.push_back(page_line(choice, rows, room));
-    out.push_back(sort_line(choice));
-    if (!choice.trouble.empty()) out[0] = choice.trouble;
-  } else if (!choice.trouble.empty()) {
-    out.push_back(choice.trouble);
+  Lines out = service_lines(before, now);
+  if (low) {
+    out.resize(1);
+  } else {
+    out.push_back(page_line(choice, rows, room, width));
+    out.push_back(sort_line(choice, width));
   }
+  if (!choice.trouble.empty()) out[0] = choice.trouble;
   table.erase(table.begin() + 1, table.begin() + 1 + static_cast<std::ptrdiff_t>(choice.first));
   for (std::string& line : table) out.push_back(std::move(line));
   if (out.size() > height) out.resize(height);

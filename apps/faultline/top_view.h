@@ -35,7 +35,7 @@ struct TopChoice {
 bool press(TopChoice& choice, int key) noexcept;
 
 /// The screen: at most `height` lines of at most `width` characters, for any size, all of printable
-/// ASCII. A terminal too low for anything else has the table alone.
+/// ASCII. A terminal too low for anything else has its first line and the table.
 ///
 /// choice  `first` becomes no more than what brings the last row into sight
 /// cost    one pass over both moments

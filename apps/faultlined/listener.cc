@@ -17,12 +17,19 @@ namespace {
 
 constexpr int kBacklog = 256;
 
-Result<void> give_to_owner(const std::string& path, const std::string& owner) {
-  if (owner.empty()) return {};
+/// Of service.socket-owner, which is not empty.
+Result<Identity> owner_of(const std::string& owner) {
   const std::size_t colon = owner.find(':');
   const std::string group = colon == std::string::npos ? "" : owner.substr(colon + 1);
   auto who = find_identity(owner.substr(0, colon), group);
   if (!who) return fail(std::move(who.error()), "service.socket-owner");
+  return who;
+}
+
+Result<void> give_to_owner(const std::string& path, const std::string& owner) {
+  if (owner.empty()) return {};
+  const auto who = owner_of(owner);
+  if (!who) return tl::unexpected(who.error());
   if (::chown(path.c_str(), who->uid, who->gid) != 0) {
     return fail(errno, path + ": give it to " + owner + " (service.socket-owner)");
   }
@@ -48,14 +55,23 @@ std::string socket_path(const config::Options& options) {
       options.node);
 }
 
-Result<session::Fd> make_listener(const config::Options& options) {
+Result<void> check_socket(const config::Options& options) {
   const std::string path = socket_path(options);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
+  if (path.size() >= sizeof sockaddr_un::sun_path) {
     return fail(0,
                 path + ": is longer than a socket's name may be (107 bytes): set service.socket");
   }
+  if (options.socket_owner.empty()) return {};
+  const auto who = owner_of(options.socket_owner);
+  if (!who) return tl::unexpected(who.error());
+  return {};
+}
+
+Result<session::Fd> make_listener(const config::Options& options) {
+  const std::string path = socket_path(options);
+  if (auto ok = check_socket(options); !ok) return tl::unexpected(std::move(ok.error()));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   const auto* at = reinterpret_cast<const sockaddr*>(&address);
 
@@ -63,6 +79,11 @@ Result<session::Fd> make_listener(const config::Options& options) {
   if (socket.get() < 0) return fail(errno, "a socket for sessions");
   // Nobody may connect before owner and permissions are set: only listen() lets anybody in.
   if (::bind(socket.get(), at, sizeof address) != 0) {
+    if (errno == ENOENT) {
+      return fail(0, path +
+                         ": its folder is not there: create it (a unit's RuntimeDirectory= does)"
+                         ", or set service.socket");
+    }
     if (errno != EADDRINUSE) return fail(errno, path + ": listen there (service.socket)");
     const session::Fd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (::connect(probe.get(), at, sizeof address) == 0 || errno != ECONNREFUSED) {

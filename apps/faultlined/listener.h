@@ -16,6 +16,9 @@ namespace faultline::daemon {
 /// Where VMMs attach: service.socket, or its default.
 [[nodiscard]] std::string socket_path(const config::Options& options);
 
+/// errors   one line: a path that is too long, an owner that nobody is
+Result<void> check_socket(const config::Options& options);
+
 /// A listening SOCK_SEQPACKET socket of the file system, with the permissions and the owner of the
 /// configuration. What a killed service left there is replaced; remove it with remove_listener().
 ///

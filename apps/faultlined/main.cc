@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "apps/faultlined/check.h"
 #include "apps/faultlined/log.h"
 #include "apps/faultlined/service.h"
 #include "apps/metrics/table.h"
@@ -60,7 +61,12 @@ int main(int argc, char** argv) {
     if (!parsed.errors.empty()) return kUsage;
     if (node) parsed.options.node = *node;
     if (print_config) return print(faultline::config::to_toml(parsed.options));
-    if (check) return print((file.empty() ? "the defaults" : file) + ": ok\n");
+    if (check) {
+      const auto wrong = faultline::daemon::check(parsed.options, true);
+      for (const std::string& error : wrong) complain(error, kUsage);
+      if (!wrong.empty()) return kUsage;
+      return print((file.empty() ? "the defaults" : file) + ": ok\n");
+    }
     const auto served = faultline::daemon::serve(std::move(parsed.options), file);
     return served ? 0 : complain(served.error().message(), 1);
   } catch (const std::exception& e) {

@@ -7,6 +7,7 @@
 #include "apps/session/engine_guests.h"
 #include "engine/engine.h"
 #include "engine/hugepages.h"
+#include "engine/monitor.h"
 
 namespace faultline::daemon {
 namespace {
@@ -57,6 +58,25 @@ std::string eal_prefix(const config::Options& o) {
   return "faultline-" + std::to_string(o.node) + (o.instance.empty() ? "" : "-" + o.instance);
 }
 
+Result<void> check_idle(const config::Options& o) {
+  const auto policy = engine::idle_from_name(o.idle_policy);
+  if (!policy) return {};
+  auto ok = engine::check_idle(*policy);
+  if (!ok) return fail(std::move(ok.error()), "idle.policy = \"" + o.idle_policy + '"');
+  return {};
+}
+
+/// What placement says of the options of `faultline`, said of the keys.
+std::string in_keys(std::string line) {
+  const std::string advice = "; use --shards ";
+  const std::string other = " or drop --strict-cores";
+  const std::size_t at = line.find(advice);
+  const std::size_t or_at = line.find(other);
+  if (at == std::string::npos || or_at == std::string::npos) return line;
+  line.replace(or_at, other.size(), " or placement.strict-cores = false");
+  return line.replace(at, advice.size(), "; set placement.shards = ");
+}
+
 /// returns  whether to take hugepages
 Result<bool> choose_hugepages(const config::Options& o, engine::Plan& plan) {
   if (o.hugepages == "off") return false;
@@ -86,7 +106,7 @@ Result<engine::Plan> plan_node(const config::Options& o, const engine::Topology&
   engine::GuestPlacement any;
   any.name = "guest";
   auto plan = engine::place(topology, {any}, placement_of(o));
-  if (!plan) return plan;
+  if (!plan) return fail(plan.error().code, in_keys(plan.error().what));
   plan->guests.clear();
   if (o.housekeeping.empty()) return plan;
   for (const unsigned cpu : o.housekeeping) {
@@ -105,7 +125,19 @@ Result<engine::Plan> plan_node(const config::Options& o, const engine::Topology&
   return plan;
 }
 
+Result<void> check_node(const config::Options& o) {
+  if (auto ok = check_idle(o); !ok) return ok;
+  auto topology = engine::live_topology();
+  if (!topology) return tl::unexpected(std::move(topology.error()));
+  auto plan = plan_node(o, *topology);
+  if (!plan) return tl::unexpected(std::move(plan.error()));
+  auto hugepages = choose_hugepages(o, *plan);
+  if (!hugepages) return tl::unexpected(std::move(hugepages.error()));
+  return {};
+}
+
 Result<std::unique_ptr<NodeEngine>> NodeEngine::start(const config::Options& o) {
+  if (auto ok = check_idle(o); !ok) return tl::unexpected(std::move(ok.error()));
   auto topology = engine::live_topology();
   if (!topology) return tl::unexpected(std::move(topology.error()));
   auto plan = plan_node(o, *topology);

@@ -21,6 +21,9 @@ namespace faultline::daemon {
 /// errors   one line: a node or CPU that is not there, too few cores
 Result<engine::Plan> plan_node(const config::Options& options, const engine::Topology& topology);
 
+/// Whether this machine has what the configuration asks of it: node, CPUs, cores, the idle policy.
+Result<void> check_node(const config::Options& options);
+
 /// What each guest of the node may take, by the configuration.
 [[nodiscard]] engine::Budget budget_of(const config::Options& options) noexcept;
 

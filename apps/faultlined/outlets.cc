@@ -46,6 +46,17 @@ Result<std::string> metrics_address(const config::Options& options) {
   return text.substr(0, colon + 1) + std::to_string(*port + *more);
 }
 
+Result<void> check_metrics(const config::Options& options) {
+  if (options.metrics_listen.empty()) return {};
+  auto address = metrics_address(options);
+  if (!address) return tl::unexpected(std::move(address.error()));
+  metrics::EndpointOptions endpoint;
+  endpoint.listen = std::move(*address);
+  endpoint.allow_remote = options.metrics_remote;
+  if (auto ok = metrics::check(endpoint); !ok) return fail(std::move(ok.error()), "metrics.listen");
+  return {};
+}
+
 Result<Outlets> Outlets::start(const config::Options& options,
                                const std::vector<unsigned>& housekeeping,
                                const std::function<metrics::Moment()>& moment) {

@@ -44,6 +44,9 @@ class Outlets {
   std::unique_ptr<metrics::Telemetry> telemetry_;
 };
 
+/// errors  metrics.listen is no address, or one that metrics.remote has to allow
+[[nodiscard]] Result<void> check_metrics(const config::Options& options);
+
 /// The address that metrics.listen says for a node, as EndpointOptions::listen: without unix: in
 /// front of a path, %N replaced, PORT+NUMBER added up.
 /// errors  a port beyond 65535

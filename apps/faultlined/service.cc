@@ -12,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "apps/faultlined/check.h"
 #include "apps/faultlined/fd_store.h"
 #include "apps/faultlined/listener.h"
 #include "apps/faultlined/log.h"
@@ -130,7 +131,9 @@ metrics::Moment Service::moment() const {
 }
 
 nlohmann::json Service::status() const {
-  return nlohmann::json::parse(metrics::to_json(moment()), nullptr, false);
+  metrics::Moment m = moment();
+  m.names = server_->guest_names();
+  return nlohmann::json::parse(metrics::to_json(m), nullptr, false);
 }
 
 std::string Service::summary() const {
@@ -178,15 +181,24 @@ Result<void> Service::start() {
 
   std::vector<session::Fd> listeners;
   for (const int fd : passed.sockets) listeners.emplace_back(fd);
+  // All that is wrong at once: a try for each would be a restart for each.
+  std::vector<std::string> wrong = check(options_, false);
   if (listeners.empty()) {
-    auto own = sockets();
-    if (!own) return tl::unexpected(std::move(own.error()));
-    listeners = std::move(*own);
+    if (auto own = sockets()) {
+      listeners = std::move(*own);
+    } else {
+      wrong.push_back(own.error().message());
+    }
   } else if (listeners.size() > 1) {
     return fail(0, "systemd passed " + std::to_string(listeners.size()) +
                        " sockets: the socket unit has one ListenSequentialPacket=");
   }
 
+  if (!wrong.empty()) {
+    if (auto node = check_node(options_); !node) wrong.push_back(node.error().message());
+    for (std::size_t i = 0; i + 1 < wrong.size(); ++i) log(Level::kError, wrong[i]);
+    return fail(0, wrong.back());
+  }
   auto engine = NodeEngine::start(options_);
   if (!engine) return tl::unexpected(std::move(engine.error()));
   engine_ = std::move(*engine);

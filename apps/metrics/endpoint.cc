@@ -83,6 +83,20 @@ struct MetricsEndpoint::State {
   std::thread thread;
 };
 
+Result<void> check(const EndpointOptions& options) {
+  const std::string& where = options.listen;
+  if (where.starts_with('/')) {
+    if (where.size() < sizeof(sockaddr_un::sun_path)) return {};
+    return fail(ENAMETOOLONG, where + ": longer than a socket's path may be: use a shorter one");
+  }
+  const std::optional<Address> address = parse_tcp(where);
+  if (!address) {
+    return fail(EINVAL, where + ": is no address: use 127.0.0.1:PORT, [::1]:PORT or unix:/PATH");
+  }
+  if (address->local || options.allow_remote) return {};
+  return fail(EPERM, where + ": is not loopback: use 127.0.0.1:PORT, or allow it (metrics.remote)");
+}
+
 Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOptions& options,
                                                                 std::function<Moment()> moment) {
   const std::string& where = options.listen;
@@ -101,24 +115,15 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const EndpointOp
   s.server.Get("/moment.json", [&s](const httplib::Request&, httplib::Response& response) {
     response.set_content(to_json(s.moment()), "application/json");
   });
+  if (auto ok = check(options); !ok) return tl::unexpected(std::move(ok.error()));
   if (options.listen.starts_with('/')) {
-    if (options.listen.size() >= sizeof(sockaddr_un::sun_path)) {
-      return fail(ENAMETOOLONG, where + ": longer than a socket's path may be: use a shorter one");
-    }
     remove_stale(options.listen);
     s.server.set_address_family(AF_UNIX);
     errno = 0;
     if (!s.server.bind_to_port(options.listen, 80)) return cannot_listen(where);
     s.path = options.listen;
   } else {
-    const std::optional<Address> address = parse_tcp(options.listen);
-    if (!address) {
-      return fail(EINVAL, where + ": is no address: use 127.0.0.1:PORT, [::1]:PORT or /PATH");
-    }
-    if (!address->local && !options.allow_remote) {
-      return fail(EPERM,
-                  where + ": is not loopback: use 127.0.0.1:PORT, or allow it (metrics.remote)");
-    }
+    const std::optional<Address> address = parse_tcp(options.listen);  // checked above
     // Not SO_REUSEPORT, httplib's default: two services would share a port.
     s.server.set_socket_options([](socket_t fd) {
       const int yes = 1;

@@ -17,6 +17,9 @@ struct EndpointOptions {
   std::vector<unsigned> housekeeping = {};  ///< CPUs of its threads; empty: any
 };
 
+/// errors  `listen` is no address, or one that is not allowed
+Result<void> check(const EndpointOptions& options);
+
 /// HTTP: GET /metrics (Prometheus' text) and GET /moment.json, nothing else.
 ///
 /// moment   called from the endpoint's threads, outlives it

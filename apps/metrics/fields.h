@@ -209,8 +209,10 @@ inline constexpr auto kSessionFields = std::to_array<Field<session::ServerCounte
      "Peers refused, by their credentials or by limits."},
     {"requests", &session::ServerCounters::requests, "Requests of VMMs."},
     {"refused_requests", &session::ServerCounters::refused_requests, "Of these: refused."},
-    {"lost_vmms", &session::ServerCounters::lost_vmms, "Sessions that ended without a goodbye."},
-    {"reattached", &session::ServerCounters::reattached, "Guests that a VMM took up again."},
+    {"lost_vmms", &session::ServerCounters::lost_vmms,
+     "Sessions that ended without a goodbye, and left guests behind that linger."},
+    {"reattached", &session::ServerCounters::reattached,
+     "Guests that a VMM took up again, or that go on from the journal it passed."},
     {"lingering", &session::ServerCounters::lingering,
      "Guests whose VMM is gone and that wait for it."},
 });

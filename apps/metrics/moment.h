@@ -20,6 +20,7 @@ struct Moment {
   Nanos uptime_ns = 0;  ///< since the service started
   engine::EngineSnapshot engine;
   session::ServerCounters sessions;
+  session::GuestNames names;  ///< in what a session is told; empty elsewhere
 };
 
 /// By engine::PolicyKind and engine::RegisterMode.

@@ -134,6 +134,10 @@ void read(const json& j, engine::GuestSnapshot& g) {
   }
 }
 
+void read(const json& j, std::vector<std::string>& names) {
+  for (const json& name : list(j)) names.push_back(name.get<std::string>());
+}
+
 }  // namespace
 
 std::string to_json(const Moment& moment) {
@@ -150,6 +154,8 @@ std::string to_json(const Moment& moment) {
                     {"now_ns", moment.now},
                     {"uptime_ns", moment.uptime_ns},
                     {"sessions", counters(moment.sessions, kSessionFields)},
+                    {"made_guests", moment.names.made},
+                    {"lingering_guests", moment.names.lingering},
                     {"shards", std::move(shards)},
                     {"guests", std::move(guests)}};
   // A name that is not UTF-8 must not throw here.
@@ -168,6 +174,8 @@ Result<Moment> moment_from_json(std::string_view text) {
     m.now = small<Nanos>(j.at("now_ns"));
     m.uptime_ns = small<Nanos>(j.at("uptime_ns"));
     read(j.at("sessions"), m.sessions, kSessionFields);
+    read(j.at("made_guests"), m.names.made);
+    read(j.at("lingering_guests"), m.names.lingering);
     for (const json& s : list(j.at("shards"))) {
       engine::ShardSnapshot& shard = m.engine.shards.emplace_back();
       shard.cpu = small<unsigned>(s.at("cpu"));

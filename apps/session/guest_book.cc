@@ -12,12 +12,12 @@
 
 #include "apps/session/guest_budget.h"
 #include "apps/session/sealed.h"
+#include "engine/journal.h"
 
 namespace faultline::session {
 namespace {
 
 constexpr std::uint64_t kRegisterBytes = 0x20000;
-constexpr std::size_t kMostRecord = 1 << 20;
 /// Descriptors that a guest takes once its host has it: the journal, twice, and the record.
 constexpr std::size_t kSpare = 3;
 
@@ -33,6 +33,13 @@ bool same_secret(const std::string& a, const std::string& b) noexcept {
 
 bool holds_registers(const OwnedMemory& m, Gpa registers) {
   return m.gpa < registers + kRegisterBytes && registers < m.gpa + m.bytes;
+}
+
+/// Of a journal that a VMM passed.
+bool in_use(const Fd& journal) {
+  if (!journal) return false;
+  auto opened = engine::Journal::open(journal.get());
+  return opened && opened->in_use();
 }
 
 }  // namespace
@@ -96,9 +103,13 @@ Result<GuestBook::Taken> GuestBook::take_from_host(const std::string& name, int 
   return out;
 }
 
-Result<Fd> GuestBook::start(Guest& guest, bool paused) {
+Result<GuestBook::Started> GuestBook::start(Guest& guest, bool paused) {
   const std::string& name = guest.parts.name;
+  const bool goes_on = in_use(guest.parts.journal);
   if (guest.served) return fail(EALREADY, "guest " + name + " is served already");
+  if (guest.parts.devices.empty()) {
+    return fail(EINVAL, "guest " + name + " has no device: device.add comes before start");
+  }
   auto request = guest.parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   request->paused = paused;
@@ -119,17 +130,21 @@ Result<Fd> GuestBook::start(Guest& guest, bool paused) {
   guest.state.paused = paused;
   guest.served = true;
   keep(guest);
-  return shown;
+  if (goes_on) log_("guest " + name + " goes on where its journal stood");
+  return Started{std::move(*shown), goes_on};
 }
 
 Result<Guest*> GuestBook::find_lingering(const std::string& name, const std::string& token,
-                                         unsigned uid) {
+                                         std::uint64_t session, unsigned uid) {
   const auto at = guests_.find(name);
   if (at == guests_.end()) return fail(ENOENT, "no guest " + name + " lingers here");
   Guest& guest = *at->second;
   // Who is not its user learns nothing.
   if (guest.state.uid != uid || !same_secret(guest.state.token, token)) {
-    return fail(ENOENT, "no guest " + name + " lingers here for this user and token");
+    return fail(EPERM, "no guest " + name + " lingers here for this user and token");
+  }
+  if (guest.session == session) {
+    return fail(EALREADY, "guest " + name + " is this session's already");
   }
   if (guest.session != 0) return fail(EBUSY, "guest " + name + " is another session's");
   return &guest;
@@ -266,18 +281,25 @@ Result<void> GuestBook::set_budget(Guest& guest, const nlohmann::json& budget) {
   return {};
 }
 
-void GuestBook::session_ended(std::uint64_t session, bool goodbye, Nanos now) {
+GuestBook::Left GuestBook::session_ended(std::uint64_t session, bool goodbye, Nanos now) {
   std::vector<Guest*> gone;
+  Left left;
   for (auto& [name, guest] : guests_) {
     if (guest->session != session) continue;
     guest->session = 0;
     guest->left_at = now;
-    if (goodbye || !guest->served) gone.push_back(guest.get());
+    if (goodbye || !guest->served) {
+      gone.push_back(guest.get());
+    } else {
+      ++left.linger;
+    }
   }
+  left.let_go = gone.size();
   for (Guest* guest : gone) {
     const std::string name = guest->parts.name;
     if (auto ok = remove(*guest); !ok) log_("guest " + name + ": " + ok.error().message());
   }
+  return left;
 }
 
 void GuestBook::expire(Nanos now, Nanos linger) {
@@ -299,6 +321,15 @@ void GuestBook::expire(Nanos now, Nanos linger) {
 std::size_t GuestBook::guests_of(std::uint64_t session) const {
   return static_cast<std::size_t>(std::ranges::count_if(
       guests_, [&](const auto& entry) { return entry.second->session == session; }));
+}
+
+GuestNames GuestBook::names() const {
+  GuestNames out;
+  for (const auto& [name, guest] : guests_) {
+    if (!guest->served) out.made.push_back(name);
+    if (guest->session == 0) out.lingering.push_back(name);
+  }
+  return out;
 }
 
 void GuestBook::keep(Guest& guest, SpareFds spare) {
@@ -323,62 +354,6 @@ void GuestBook::keep(Guest& guest, SpareFds spare) {
 void GuestBook::forget(const std::vector<std::string>& names) {
   // The record first: what is left of a generation without one is nothing.
   for (auto at = names.rbegin(); at != names.rend(); ++at) keeper_->forget(*at);
-}
-
-unsigned GuestBook::restore(std::vector<KeptFd> kept, Nanos now) {
-  std::vector<std::string> names;
-  for (const KeptFd& k : kept) names.push_back(k.name);
-  unsigned restored = 0;
-  for (auto& [name, generations] : by_guest(std::move(kept))) {
-    if (auto ok = restore_one(name, generations, now); !ok) {
-      log_("guest " + name + " of an earlier life is let go: " + ok.error().message());
-    } else {
-      ++restored;
-    }
-  }
-  forget(names);
-  return restored;
-}
-
-Result<void> GuestBook::restore_one(const std::string& name, Generations& generations, Nanos now) {
-  // The newest that is whole.
-  const auto at = std::find_if(generations.rbegin(), generations.rend(), [](const auto& entry) {
-    return entry.second.contains(kRecordPart);
-  });
-  if (at == generations.rend()) return fail(EINVAL, "it has no record");
-  auto record = read_text(at->second[kRecordPart], kMostRecord);
-  if (!record) return tl::unexpected(std::move(record.error()));
-  auto restored = restore_guest(*record, at->second);
-  if (!restored) return tl::unexpected(std::move(restored.error()));
-  if (restored->parts.name != name) return fail(EINVAL, "its record is another guest's");
-  GuestParts& parts = restored->parts;
-  if (!parts.budget.is_null()) {
-    if (auto ok = read_budget(name, parts.budget, kAnyBudget); !ok) {
-      log_(ok.error().message() + "; it has the operator's");
-      parts.budget = nullptr;
-    }
-  }
-  auto request = parts.request();
-  if (!request) return tl::unexpected(std::move(request.error()));
-  request->paused = restored->state.paused;
-  auto journal = host_->add(std::move(*request));
-  if (!journal) return tl::unexpected(std::move(journal.error()));
-  SpareFds none;
-  auto taken = take_from_host(name, *journal, none);
-  if (!taken) {
-    (void)host_->remove(name);
-    return tl::unexpected(std::move(taken.error()));
-  }
-  auto guest = std::make_unique<Guest>();
-  guest->parts = std::move(parts);
-  guest->state = std::move(restored->state);
-  taken->move_to(guest->parts);
-  guest->served = true;
-  guest->left_at = now;
-  guest->generation = generations.rbegin()->first;  // the next one is newer than all that is kept
-  keep(*guest);
-  guests_.emplace(name, std::move(guest));
-  return {};
 }
 
 }  // namespace faultline::session

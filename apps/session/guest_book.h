@@ -10,6 +10,7 @@
 
 #include "apps/session/descriptor_limit.h"
 #include "apps/session/guest_host.h"
+#include "apps/session/guest_names.h"
 #include "apps/session/guest_parts.h"
 #include "apps/session/keeper.h"
 #include "apps/session/kept_guest.h"
@@ -53,12 +54,16 @@ class GuestBook {
     return at == guests_.end() ? nullptr : at->second.get();
   }
 
+  struct Started {
+    Fd journal;            ///< to be read by its VMM
+    bool goes_on = false;  ///< where a journal that was passed stood
+  };
   /// paused   not to be served before resume()
-  /// returns  its journal, to be read by its VMM
   /// errors   as GuestHost::add(); the guest is then made as before
-  Result<Fd> start(Guest& guest, bool paused = false);
+  Result<Started> start(Guest& guest, bool paused = false);
   /// A guest that this user may take over. errors  none that lingers, another user's, a wrong token
-  Result<Guest*> find_lingering(const std::string& name, const std::string& token, unsigned uid);
+  Result<Guest*> find_lingering(const std::string& name, const std::string& token,
+                                std::uint64_t session, unsigned uid);
   void take_over(Guest& guest, std::uint64_t session) { guest.session = session; }
   Result<void> remove(Guest& guest);
 
@@ -76,8 +81,12 @@ class GuestBook {
   /// errors  more than the operator's; a budget that was asked for before stays
   Result<void> set_budget(Guest& guest, const nlohmann::json& budget);
 
+  struct Left {
+    std::size_t linger = 0;
+    std::size_t let_go = 0;
+  };
   /// What a session leaves: made guests go, served ones linger; after a goodbye all go.
-  void session_ended(std::uint64_t session, bool goodbye, Nanos now);
+  Left session_ended(std::uint64_t session, bool goodbye, Nanos now);
   /// Let go of what has lingered longer.
   void expire(Nanos now, Nanos linger);
 
@@ -94,6 +103,7 @@ class GuestBook {
     return n;
   }
   [[nodiscard]] std::size_t lingering() const { return guests_of(0); }
+  [[nodiscard]] GuestNames names() const;
 
  private:
   Result<void> restore_one(const std::string& name, Generations& generations, Nanos now);

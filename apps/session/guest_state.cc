@@ -133,7 +133,14 @@ class Reader {
 };
 
 tl::unexpected<Error> refuse(const std::string& why) {
-  return fail(EINVAL, "guest state refused: " + why);
+  return fail(EINVAL, "state refused: " + why);
+}
+
+/// Of what is said of a journal: neither its name nor what to do with one.
+std::string reason_of(const std::string& line) {
+  constexpr std::string_view kHead = "restart journal refused: ";
+  const std::size_t from = line.starts_with(kHead) ? kHead.size() : 0;
+  return line.substr(from, line.find(';', from) - from);
 }
 
 Result<void> check_head(const json& j, const engine::Journal& journal,
@@ -234,7 +241,8 @@ Result<void> take_state(engine::Journal& journal, const viommu::RegisterPage& pa
   if (next->event.reading > 1) return refuse("evtq.taken_and_lost is missing or out of range");
   // This kernel has nothing from the other engine.
   for (std::size_t i = 0; i < journal.devices(); ++i) next->command.binding[i].attaching = 1;
-  if (auto ok = engine::validate(*next, sizeof *next); !ok) return ok;
+  if (auto ok = engine::validate(*next, sizeof *next); !ok)
+    return refuse(reason_of(ok.error().what));
   for (std::size_t i = 0; i < words.size(); ++i) page.store(kWords[i].second, words[i]);
   for (std::size_t i = 0; i < longs.size(); ++i) page.store(kLongs[i].second, longs[i]);
   replace(journal, *next, true);

@@ -141,7 +141,10 @@ Result<Reply> start(Call& call) {
   if (!guest) return pass(std::move(guest.error()));
   const bool paused = call.fields.flag("paused", false);
   if (auto ok = call.fields.finish_request(); !ok) return pass(std::move(ok.error()));
-  return with_journal(call.guests().start(**guest, paused));
+  auto started = call.guests().start(**guest, paused);
+  if (!started) return pass(std::move(started.error()));
+  if (started->goes_on) ++call.service.counters->reattached;
+  return with_journal(std::move(started->journal));
 }
 
 Result<Reply> guest_attach(Call& call) {
@@ -154,7 +157,7 @@ Result<Reply> guest_attach(Call& call) {
     return fail(EINVAL, fmt::format("guest.attach: the session has {} guests, which is the limit",
                                     limits.guests_per_session));
   }
-  auto guest = call.guests().find_lingering(name, token, call.session.peer.uid);
+  auto guest = call.guests().find_lingering(name, token, call.session.id, call.session.peer.uid);
   if (!guest) return pass(std::move(guest.error()));
   const Fd& journal = (*guest)->parts.journal;
   auto reply = with_journal(journal ? read_only(journal.get()) : Result<Fd>(Fd()),
@@ -376,7 +379,8 @@ Result<Reply> answer(Service& service, Session& session, Request& request) {
   if (at == kMethods.end()) {
     return fail(EINVAL, request.method.empty()
                             ? "a request has a 'method'"
-                            : "there is no such method; 'hello' lists those there are");
+                            : "there is no method '" + printable(request.method, 40) +
+                                  "'; 'hello' lists those there are");
   }
   if (!session.greeted && request.method != "hello") {
     return fail(EPROTO, request.method + ": 'hello' comes first");

@@ -193,4 +193,11 @@ Result<void> Fields::finish_request() {
   return {};
 }
 
+std::string printable(std::string_view text, std::size_t most) {
+  std::string out(text.substr(0, most));
+  std::ranges::replace_if(
+      out, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return out;
+}
+
 }  // namespace faultline::session

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/session/fd.h"
@@ -77,5 +78,9 @@ class Fields {
   std::vector<std::string> known_;
   std::string error_;
 };
+
+/// What a peer says, for a line to people: at most so many bytes, others than ASCII's printable as
+/// ?.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t most);
 
 }  // namespace faultline::session

@@ -109,43 +109,7 @@ class ServedGuests final : public GuestHost {
     return KeptObjects{};
   }
 
-  Result<int> replace(GuestRequest request) override {
-    if constexpr (kHasObjects) {
-      OwnedRequest refused(std::move(request));
-      return fail(ENOTSUP, "guest " + refused->name +
-                               ": on iommufd, devices and memory do not change while it is served: "
-                               "guest.remove, and add it again");
-    }
-    auto next = std::make_unique<Served>(std::move(request));
-    Served& g = *next;
-    const std::string name = g.request->name;
-    auto found = find(name);
-    if (!found) return tl::unexpected(std::move(found.error()));
-    Served& old = **found;
-    if (auto ok = check(g); !ok) return tl::unexpected(std::move(ok.error()));
-    const bool same = engine::identity_of(g.spec) == old.journal->identity();
-    auto journal =
-        same ? engine::Journal::open(old.journal->memfd()) : engine::create_journal(g.spec);
-    if (!journal) return fail(std::move(journal.error()), "guest " + name);
-    if (auto ok = open(g, std::move(*journal)); !ok) return tl::unexpected(std::move(ok.error()));
-    if (auto ok = leave(old); !ok) return tl::unexpected(std::move(ok.error()));
-    if (!same) carry_journal(*old.journal, *g.journal, devices_before(g.spec, old.spec));
-    g.spec.budget = old.spec.budget;
-    auto ok = old.paused ? check_parked(g) : enter(g);
-    if (!ok) {
-      if (!old.paused) {
-        if (auto back = enter(old); !back) ok = park(old, std::move(ok.error()));
-      }
-      note_parked(old);
-      return tl::unexpected(std::move(ok.error()));
-    }
-    g.paused = old.paused;
-    g.asked = old.asked;
-    note_parked(g);
-    const int memfd = g.journal->memfd();
-    guests_[name] = std::move(next);
-    return memfd;
-  }
+  Result<int> replace(GuestRequest request) override;
 
   Result<void> pause(const std::string& name) override {
     auto guest = find(name);
@@ -185,7 +149,9 @@ class ServedGuests final : public GuestHost {
     if (!registers) return tl::unexpected(std::move(registers.error()));
     if (auto ok = leave(g); !ok) return ok;
     note_parked(g);
-    return take_state(*g.journal, registers->page, g.ids, state);
+    auto ok = take_state(*g.journal, registers->page, g.ids, state);
+    if (!ok) return fail(std::move(ok.error()), "guest " + name);
+    return ok;
   }
 
   Result<void> reset(const std::string& name) override {
@@ -305,6 +271,8 @@ class ServedGuests final : public GuestHost {
     return {};
   }
 
+  Result<void> hand_over(Served& old, Served& g);
+
   /// What the engine would refuse of a guest that it is given later.
   Result<void> check_parked(Served& g) {
     if (auto ok = engine::check_guest(g.spec, g.spec.devices.size(), *g.journal); !ok) return ok;
@@ -393,3 +361,5 @@ class ServedGuests final : public GuestHost {
 };
 
 }  // namespace faultline::session
+
+#include "apps/session/served_reshape.h"

@@ -176,7 +176,9 @@ void Server::State::serve_packet(Session& session, Packet packet) {
   ++counters.requests;
   auto done = do_request(session, *request);
   if (!done) {
-    ++counters.refused_requests;
+    // A VMM that comes back asks first whether its guest is here; a no is an answer.
+    const bool asked = request->method == "guest.attach" && done.error().code == ENOENT;
+    if (!asked) ++counters.refused_requests;
     const std::string line = line_of(done.error());
     log(session.who() + ": " + line);
     reply(session, refusal(request->id, line), {});
@@ -236,14 +238,19 @@ void Server::State::flush(Session& session) {
 void Server::State::end(Session& session, Nanos now) {
   // Its socket may stay open for long (hang_up() in wire.h), and every turn would find it ended.
   (void)::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, session.socket.get(), nullptr);
-  if (!session.goodbye && session.greeted) {
-    ++counters.lost_vmms;
-    if (guests.guests_of(session.id) != 0) {
-      log(session.who() + ": it went away without a goodbye; its guests linger");
-    }
-  }
-  guests.session_ended(session.id, session.goodbye, now);
+  const auto [linger, let_go] = guests.session_ended(session.id, session.goodbye, now);
   end_blocking(false, &session);
+  if (session.goodbye || linger + let_go == 0) return;
+  if (linger != 0) ++counters.lost_vmms;
+  const auto guests_that = [](std::size_t n, const char* one, const char* more) {
+    return n == 1 ? fmt::format("guest {}", one) : fmt::format("{} guests {}", n, more);
+  };
+  log(session.who() + ": it went away without a goodbye; its " +
+      (linger == 0
+           ? guests_that(let_go, "was not started and is let go", "were not started and are let go")
+       : let_go == 0 ? guests_that(linger, "lingers", "linger")
+                     : fmt::format("{}, {} not started let go",
+                                   guests_that(linger, "lingers", "linger"), let_go)));
 }
 
 void Server::State::publish() {
@@ -292,6 +299,10 @@ void Server::reload(ServerOptions options) {
 
 bool Server::drain_asked() const noexcept {
   return state_->drain;
+}
+
+GuestNames Server::guest_names() const {
+  return state_->guests.names();
 }
 
 ServerCounters Server::counters() const noexcept {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/session/guest_host.h"
+#include "apps/session/guest_names.h"
 #include "apps/session/keeper.h"
 #include "kernel/base/result.h"
 
@@ -44,15 +45,15 @@ struct ServerCounters {
   std::uint64_t refused_peers = 0;  ///< by credentials or limits
   std::uint64_t requests = 0;
   std::uint64_t refused_requests = 0;
-  std::uint64_t lost_vmms = 0;  ///< sessions that ended without a goodbye
-  std::uint64_t reattached = 0;
-  std::uint64_t lingering = 0;  ///< guests without a session now
+  std::uint64_t lost_vmms = 0;   ///< sessions that left guests behind without a goodbye
+  std::uint64_t reattached = 0;  ///< guest.attach, or a start with a journal
+  std::uint64_t lingering = 0;   ///< guests without a session now
 };
 
 /// The service's end of doc/session.md.
 ///
 /// host, keeper   outlive the server
-/// thread         one; counters() any
+/// thread         one, in which `status` is called, too; counters() any
 class Server {
  public:
   static Result<std::unique_ptr<Server>> make(GuestHost& host, Keeper& keeper,
@@ -80,6 +81,7 @@ class Server {
   [[nodiscard]] bool drain_asked() const noexcept;
 
   [[nodiscard]] ServerCounters counters() const noexcept;
+  [[nodiscard]] GuestNames guest_names() const;
 
  private:
   Server();

@@ -65,8 +65,9 @@ TEST(Config, EveryKeyIsTakenAndPrintedAgain) {
       EXPECT_EQ(key.name.substr(0, table.name.size() + 1), std::string(table.name) + '.');
       const std::string value = other_value(key);
       const Parsed parsed = parse(std::string(key.name) + " = " + value + '\n', "f.toml");
-      // A group wants its user beside it.
-      EXPECT_THAT(parsed.errors, testing::SizeIs(key.name == "service.group" ? 1 : 0));
+      // A group wants its user beside it, and an instance is no text of any kind.
+      const bool alone = key.name != "service.group" && key.name != "service.instance";
+      EXPECT_THAT(parsed.errors, testing::SizeIs(alone ? 0 : 1));
       EXPECT_NE(value_of(parsed.options, key), value_of({}, key));
       EXPECT_NE(parsed.options, Options{});
       if (!parsed.errors.empty()) continue;
@@ -121,6 +122,19 @@ TEST(Config, EveryErrorIsOneLineWithItsPlace) {
   ASSERT_EQ(broken.size(), 1U);
   EXPECT_THAT(broken[0], HasSubstr("f.toml:1:"));
   EXPECT_THAT(broken[0], HasSubstr("no TOML: "));
+}
+
+TEST(Config, AnInstanceIsPartOfFileNames) {
+  for (const char* name : {"a/b", "a b", "..\\n", "\u00fc", ""}) {
+    const auto errors = errors_of("[service]\ninstance = \"" + std::string(name) + "\"\n");
+    EXPECT_EQ(errors.empty(), *name == '\0') << name;
+    for (const std::string& e : errors) {
+      EXPECT_EQ(e, "f.toml:2:12: service.instance is at most 64 letters, digits, '.', '_' and '-'");
+    }
+  }
+  EXPECT_THAT(errors_of("[service]\ninstance = \"Az09._-\"\n"), IsEmpty());
+  EXPECT_THAT(errors_of("[service]\ninstance = \"" + std::string(64, 'a') + "\"\n"), IsEmpty());
+  EXPECT_EQ(errors_of("[service]\ninstance = \"" + std::string(65, 'a') + "\"\n").size(), 1U);
 }
 
 TEST(Config, WhatNoKeyAloneIsWrongAbout) {

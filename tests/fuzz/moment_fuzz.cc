@@ -26,6 +26,7 @@ const json& whole() {
       g.publish_ns.record(2 * ns);
     }
     g.devices.emplace_back().name = "d";
+    m.names = {.made = {"m"}, .lingering = {"g"}};
     return json::parse(to_json(m));
   }();
   return moment;
@@ -149,11 +150,16 @@ bool guest(const json& g) {
          list(g, "devices", device);
 }
 
+bool text(const json& j) {
+  return j.is_string();
+}
+
 bool sound(const json& j) {
   return j.is_object() && number(j, "version", 1) && j["version"] == 1 &&
          number(j, "node", ~0U >> 1U) && word(j, "backend", {"soft", "vfio", "iommufd"}) &&
          number(j, "now_ns") && number(j, "uptime_ns") &&
-         counters(j, "sessions", metrics::kSessionFields) &&
+         counters(j, "sessions", metrics::kSessionFields) && list(j, "made_guests", text) &&
+         list(j, "lingering_guests", text) &&
          list(j, "shards",
               [](const json& s) {
                 return s.is_object() && number(s, "cpu", ~0U) && boolean(s, "shared") &&

@@ -48,7 +48,7 @@ build() {
     echo "fl: waiting for another build of the $name kernel" >&2
     flock "$lock"
   }
-  local ready source version part log ticker make started=$SECONDS status=0
+  local ready source version part log ticker maker make started=$SECONDS status=0
   ready=$(built)
   if [[ -n $ready ]]; then
     echo "$ready"
@@ -85,15 +85,21 @@ build() {
   fi
   echo "fl: building the $name kernel ($arch, $version), 4 to 10 minutes" >&2
   (
-    while sleep 30; do
+    while sleep 30 && kill -0 $$ 2>/dev/null; do
       echo "fl: $name kernel: $(grep -cE '^  (CC|AS) ' "$log") files, $((SECONDS - started)) s" >&2
     done
-  ) {lock}>&- &
+  ) >&2 {lock}>&- & # stdout is read to its end by who asked for the kernel
   ticker=$!
-  trap "kill $ticker 2>/dev/null || true" EXIT
+  # Not in the foreground, so that a signal ends the wait, and what is waited for with it. make has
+  # the lock, too: after a kill that no trap sees, nobody else builds beside it.
   # shellcheck disable=SC2046
-  timeout 2400 "${make[@]}" -j"$(nproc)" $(header targets) >>"$log" 2>&1 </dev/null {lock}>&- ||
-    status=$?
+  timeout 2400 "${make[@]}" -j"$(nproc)" $(header targets) >>"$log" 2>&1 </dev/null &
+  maker=$!
+  trap "kill $ticker $maker 2>/dev/null || true" EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  wait "$maker" || status=$?
+  trap - EXIT INT TERM HUP
   kill "$ticker" 2>/dev/null || true
   ((status != 124)) || skip "the $name kernel was not built in 40 minutes"
   if ((status)); then

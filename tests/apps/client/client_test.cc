@@ -58,6 +58,19 @@ TEST(Client, AttachesAGuestByTheRequestsOfTheProtocol) {
   EXPECT_EQ(asked[6].fds, 2U);
 }
 
+TEST(Client, APeerThatIsTurnedAwaySeesWhy) {
+  FakeService service;
+  Connected c(service);
+  ASSERT_EQ(faultline_lost(c.client), 0);
+  for (const bool unread : {false, true}) {
+    service.turn_away(R"({"id": null, "error": "uid 65534 may not attach guests here"})", unread);
+    EXPECT_EQ(faultline_reconnect(c.client), -EREMOTEIO) << unread;
+    EXPECT_STREQ(faultline_error(c.client), "uid 65534 may not attach guests here") << unread;
+  }
+  service.turn_away("", false);
+  EXPECT_EQ(faultline_reconnect(c.client), 0) << faultline_error(c.client);
+}
+
 TEST(Client, AGuestThatIsRefusedIsTakenBackAndForgotten) {
   FakeService service([](const json& r) -> std::vector<Answer> {
     if (r["method"] == "device.add" && r["vsid"] == 9) {

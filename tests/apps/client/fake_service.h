@@ -100,6 +100,13 @@ class FakeService {
     struct stat file {};
     return ::fstat(fd, &file) == 0 ? file.st_ino : 0;
   }
+  /// Whoever connects from now on is told this, and let go: at once, or while its request waits
+  /// unread.
+  void turn_away(std::string why, bool unread) {
+    const std::lock_guard lock(mutex_);
+    away_ = std::move(why);
+    unread_ = unread;
+  }
   /// Descriptors beside answers are of this file from now on. Owned.
   void pass(int fd) {
     const std::lock_guard lock(mutex_);
@@ -122,11 +129,21 @@ class FakeService {
       if (p[0].revents != 0) {
         if (peer >= 0) ::close(peer);
         peer = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+        if (turned_away(peer)) ::close(std::exchange(peer, -1));
       } else if (p[1].revents != 0 && !answer(peer)) {
         ::close(std::exchange(peer, -1));
       }
     }
     if (peer >= 0) ::close(peer);
+  }
+
+  bool turned_away(int peer) {
+    const std::lock_guard lock(mutex_);
+    if (away_.empty()) return false;
+    pollfd request{peer, POLLIN, 0};
+    if (unread_) ::poll(&request, 1, 5000);
+    send(peer, {away_}, -1);
+    return true;
   }
 
   bool answer(int peer) {
@@ -198,6 +215,8 @@ class FakeService {
   int extra_ = -1;
   int stop_ = -1;
   std::mutex mutex_;
+  std::string away_;  ///< empty: everybody may stay
+  bool unread_ = false;
   Script script_;
   std::vector<Request> requests_;
   std::jthread thread_;

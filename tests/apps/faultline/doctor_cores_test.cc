@@ -155,6 +155,27 @@ TEST(DoctorCores, MissTheTickAndTheCallbacks) {
   EXPECT_EQ(s.what("command line"), "nohz_full=1,5,9-10: CPUs 9-10 are not online");
 }
 
+TEST(DoctorCores, AdviseNoOptionThatTheKernelWasBuiltWithout) {
+  Server s;
+  s.host.kernel_options = [] { return "CONFIG_CPU_ISOLATION=y\nCONFIG_RCU_NOCB_CPU=y\n"; };
+  s.cpu("isolated") = "\n";
+  s.cpu("nohz_full") = "(null)\n";
+  s.files["/proc/cmdline"] = "quiet\n";
+  const Lines found = s.worse();
+  ASSERT_FALSE(found.empty());
+  EXPECT_NE(found[0].find("add isolcpus=managed_irq,domain,1,5 rcu_nocbs=1,5 to "),
+            std::string::npos)
+      << found[0];
+  EXPECT_NE(found[0].find("; for the rest boot a kernel that has CONFIG_NO_HZ_FULL, "
+                          "which this one was built without"),
+            std::string::npos)
+      << found[0];
+  s.host.kernel_options = [] { return "CONFIG_SMP=y\n"; };
+  EXPECT_NE(s.worse()[0].find("-> this kernel was built without it: boot one that has "
+                              "CONFIG_CPU_ISOLATION, CONFIG_NO_HZ_FULL, CONFIG_RCU_NOCB_CPU"),
+            std::string::npos);
+}
+
 TEST(DoctorCores, LeaveACoreForEverythingElse) {
   Server s;
   s.cpu("isolated") = "1-3,5-7\n";

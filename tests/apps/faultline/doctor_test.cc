@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernel/uapi/vfio_nested.h"
+#include "tests/apps/faultline/program.h"
 #include "tests/kernel/iommufd_fake.h"
 
 namespace faultline {
@@ -178,6 +179,37 @@ TEST(Doctor, NamesTheModuleTheFileOrTheLimit) {
   EXPECT_EQ(r.line("IOMMU"),
             "MISSING IOMMU: none is in use -> needs an SMMUv3 with both stages that the firmware "
             "describes (IORT)");
+}
+
+TEST(Doctor, DoesNotAdviseWhatTheKernelWasBuiltWithout) {
+  Debian r;
+  r.options = "CONFIG_VFIO=m\n# CONFIG_VFIO_PCI is not set\n";
+  EXPECT_EQ(r.line("vfio-pci"),
+            "MISSING vfio-pci: not in this kernel -> this kernel was built without it: boot one "
+            "that has CONFIG_VFIO_PCI=m or =y");
+  r.options.reset();
+  EXPECT_EQ(r.line("vfio-pci"), "MISSING vfio-pci: not loaded -> modprobe vfio-pci");
+}
+
+TEST(Doctor, KnowsWhatTheIdlePolicyMonitorWaitsWith) {
+  Debian x86;
+  x86.files["/proc/cpuinfo"] = "flags\t\t: fpu vme waitpkg\nbugs\t\t: none\n";
+  EXPECT_EQ(x86.line("idle monitor"), "ok      idle monitor: umwait (WAITPKG)");
+  x86.files["/proc/cpuinfo"] = "flags\t\t: fpu vme waitpkgs\n";
+  EXPECT_EQ(x86.line("idle monitor"),
+            "note    idle monitor: this CPU has not got umwait (WAITPKG) -> take idle policy "
+            "pause, or sleep to leave the core to others");
+  Ready arm;
+  arm.files["/proc/cpuinfo"] = "Features\t: fp asimd evtstrm\n";
+  EXPECT_EQ(arm.line("idle monitor"), "ok      idle monitor: WFE with the kernel's event stream");
+}
+
+TEST(Doctor, RefusesADeviceThatIsNone) {
+  const Finished f = run_program({"doctor", "--device", "nonsense"});
+  EXPECT_EQ(f.status, 2);
+  EXPECT_EQ(f.out,
+            "faultline: --device: 'nonsense' is neither a PCI address like 0000:01:00.0 nor "
+            "/dev/vfio/devices/vfioN\n");
 }
 
 TEST(Doctor, SaysWhyThereIsNoRing) {

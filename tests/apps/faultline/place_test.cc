@@ -118,7 +118,13 @@ TEST(Place, RefusesWhatMakesNoSenseInOneLine) {
       {{"--cpus", "9999"}, "CPU 9999 is not in"},
       {{"--cpus", "3-1"}, "no list of CPUs"},
       {{"--isolated", "x"}, "no list of CPUs"},
-      {{"--devices", "0000:ff:1f.7"}, "addresses look like 0000:01:00.0"},
+      {{"--devices", "0000:ff:1f.7"}, "device 0000:ff:1f.7 is not in this machine; it has "},
+      {{"--devices", "0000:ff:1f.7", "--topology", recorded("synthetic-2socket-epyc-nps4.xml")},
+       "; it has 0000:01:00.0, 0000:01:00.1"},
+      {{"--devices", "0000:01:00.0,0000:01:00.0", "--guests", "2", "--topology",
+        recorded("synthetic-2socket-epyc-nps4.xml")},
+       "device 0000:01:00.0 is given to guest0 and to guest1: one guest has it"},
+      {{"--isolated", "999"}, "--isolated: CPU 999 is not in this machine"},
       {{"--guest", "a", "--guest", "a"}, "is there twice"},
       {{"--guest", "a vcpus=9999"}, "CPU 9999 is not in"},
       {{"--shards", "500", "--strict-cores"}, "--strict-cores"},
@@ -132,6 +138,31 @@ TEST(Place, RefusesWhatMakesNoSenseInOneLine) {
     EXPECT_NE(f.out.find(expected), std::string::npos) << f.out;
     EXPECT_EQ(std::ranges::count(f.out, '\n'), 1) << f.out;
   }
+}
+
+TEST(Place, APictureThatLstopoCannotDrawIsOneLine) {
+  for (const char* name : {"plan.bmp", "plan.nothing"}) {
+    const std::string picture = testing::TempDir() + "/" + name;
+    const Finished f = run_program(
+        {"place", "--topology", recorded("synthetic-desktop-8core.xml"), "--picture", picture});
+    if (f.out.find("apt-get install hwloc-nox") != std::string::npos) {
+      GTEST_SKIP() << "lstopo is not installed";
+    }
+    EXPECT_EQ(f.status, 1) << f.out;
+    EXPECT_NE(f.out.find("faultline: picture: lstopo cannot write " + picture), std::string::npos)
+        << f.out;
+    EXPECT_EQ(f.out.find("Usage:"), std::string::npos) << f.out;
+  }
+}
+
+TEST(Place, WritesItsPlanToStandardOutput) {
+  const Finished f = run_program({"place", "--json", "-"});
+  ASSERT_EQ(f.status, 0) << f.out;
+  const std::size_t at = f.out.find("\n{\n");
+  ASSERT_NE(at, std::string::npos) << f.out;
+  EXPECT_LT(f.out.find("shard 0"), at);
+  EXPECT_TRUE(nlohmann::json::parse(f.out.substr(at))["shards"].is_array());
+  EXPECT_FALSE(std::ifstream("-").good());
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ TEST(StatusOfAService, TextAndJsonTellTheSame) {
   ASSERT_EQ(f.status, 0) << f.out;
   EXPECT_THAT(f.out, HasSubstr("service   node 0, backend soft, up "));
   EXPECT_THAT(f.out, HasSubstr("; 2 guests, 4 devices, " +
-                               std::to_string(after.engine.shards.size()) + " shards\n"));
+                               std::to_string(after.engine.shards.size()) + " shard"));
   EXPECT_THAT(f.out, HasSubstr("sessions  2 open, "));
   EXPECT_EQ(after.sessions.lost_vmms, 0U) << "status is no VMM that was lost";
   for (const engine::GuestSnapshot& g : after.engine.guests) {

@@ -42,7 +42,7 @@ std::vector<std::string> seconds(const Lines& table) {
 TEST(StatusTables, TheWholeText) {
   EXPECT_EQ(
       status_text(earlier(), later()),
-      "service   node 1, backend soft, up 4.00 s; 2 guests, 3 devices, 2 shards\n"
+      "service   node 1, backend soft, up 4 s; 2 guests, 3 devices, 2 shards\n"
       "sessions  2 open, 5 accepted, 1 refused; 30 requests/s, 3 refused; 4 VMMs lost, 6 guests "
       "re-attached\n"
       "\n"
@@ -66,14 +66,47 @@ TEST(StatusTables, TheWholeText) {
       "web      0000:01:00.1   0x11       59         50         0       9         4         3\n");
 }
 
+TEST(StatusTables, GuestsThatLingerOrAreOnlyMadeAreShownSo) {
+  metrics::Moment now = later();
+  now.sessions.lingering = 1;
+  now.names = {.made = {"half"}, .lingering = {"web"}};
+  EXPECT_EQ(seconds(guest_table(earlier(), now)),
+            (std::vector<std::string>{"paused", "made", "lingers"}));
+  EXPECT_NE(service_lines(earlier(), now)[1].find("; 4 VMMs lost, 1 guest lingers, 6 guests"),
+            std::string::npos);
+  now.names.lingering = {"db", "web"};
+  now.sessions.lingering = 2;
+  EXPECT_EQ(seconds(guest_table(earlier(), now)),
+            (std::vector<std::string>{"lingers", "made", "lingers"}));
+  EXPECT_NE(service_lines(earlier(), now)[1].find("lost, 2 guests linger, 6"), std::string::npos);
+}
+
+TEST(StatusTables, OneIsOneAndALongTimeIsReadable) {
+  metrics::Moment now = later();
+  now.engine.guests.resize(1);
+  now.engine.guests[0].devices.resize(1);
+  now.engine.shards.resize(1);
+  now.sessions.lost_vmms = now.sessions.reattached = 1;
+  const auto up = [&](Nanos seconds) {
+    now.uptime_ns = seconds * 1'000'000'000;
+    return service_lines(earlier(), now)[0];
+  };
+  EXPECT_EQ(up(59), "service   node 1, backend soft, up 59 s; 1 guest, 1 device, 1 shard");
+  EXPECT_NE(up(61).find(", up 1 m 1 s;"), std::string::npos);
+  EXPECT_NE(up(7'260).find(", up 2 h 1 m;"), std::string::npos);
+  EXPECT_NE(up(200'000).find(", up 2 d 7 h;"), std::string::npos);
+  EXPECT_NE(service_lines(earlier(), now)[1].find("; 1 VMM lost, 1 guest re-attached"),
+            std::string::npos);
+}
+
 TEST(StatusTables, TheStagesAreCyclesOfEachBurstAndCommand) {
-  EXPECT_EQ(
-      stage_table(later()),
-      (Lines{
-          "guest    a burst: poll transcode publish commit a command: fetch  merge submit   sync",
-          "db                  10         0       0      0             2000      0      0      0",
-          "web                100        20      30     40                5      6    700      "
-          "8"}));
+  EXPECT_EQ(stage_table(later()), (Lines{"guest    cycles/burst: poll transcode publish commit "
+                                         "cycles/command: fetch  merge submit   sync",
+                                         "db                       10         0       0      0     "
+                                         "             2000      0      0      0",
+                                         "web                     100        20      30     40     "
+                                         "                5      6    700      "
+                                         "8"}));
 }
 
 TEST(StatusTables, EachColumnSortsItsOwnTable) {
@@ -143,7 +176,7 @@ TEST(StatusTables, WhatWasNotThereBeforeHasNoRates) {
 TEST(StatusTables, AnEmptyServiceHasHeadersAlone) {
   const metrics::Moment none;
   EXPECT_EQ(service_lines(none, none)[0],
-            "service   node 0, backend soft, up 0 ns; 0 guests, 0 devices, 0 shards");
+            "service   node 0, backend soft, up 0 s; 0 guests, 0 devices, 0 shards");
   for (const Lines& table : {guest_table(none, none), device_table(none, none),
                              shard_table(none, none), stage_table(none)}) {
     EXPECT_EQ(table.size(), 1U);

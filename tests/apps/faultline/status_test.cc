@@ -176,6 +176,18 @@ TEST(Status, SaysInOneLineThatTheAnswerIsRubbish) {
   both("hello: nobody you are");
 }
 
+TEST(Status, APeerThatIsTurnedAwaySeesWhy) {
+  FakeService service;
+  for (const bool unread : {false, true}) {
+    service.turn_away(R"({"id": null, "error": "uid 65534 may not attach guests here"})", unread);
+    for (const char* command : {"status", "drain"}) {
+      const Finished f = ask(command, service.path());
+      EXPECT_EQ(f.status, 1);
+      EXPECT_EQ(f.out, "faultline: " + service.path() + ": uid 65534 may not attach guests here\n");
+    }
+  }
+}
+
 TEST(Status, AServiceThatGoesAwayInBetweenIsNoTable) {
   unsigned asked = 0;
   const json status = json::parse(metrics::to_json(testing_views::later()));

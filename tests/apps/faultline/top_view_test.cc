@@ -39,7 +39,7 @@ TEST(TopView, AScreenIsTheServiceItsKeysAndATable) {
   TopChoice choice;
   const Lines lines = screen(choice);
   ASSERT_EQ(lines.size(), 7U);
-  EXPECT_EQ(lines[0], "service   node 1, backend soft, up 4.00 s; 2 guests, 3 devices, 2 shards");
+  EXPECT_EQ(lines[0], "service   node 1, backend soft, up 4 s; 2 guests, 3 devices, 2 shards");
   EXPECT_THAT(lines[1], StartsWith("sessions  2 open"));
   EXPECT_EQ(lines[2], "keys [g guests] d devices  s shards  t stages   j k scroll   q quit");
   EXPECT_EQ(lines[3], "sort [n name] f faults  c commands  e EVTQ  l latency  b cuts  w waits ");
@@ -184,9 +184,25 @@ TEST(TopView, ItsKeysFitInEightyColumns) {
   }
 }
 
-TEST(TopView, ALowTerminalHasTheTableAlone) {
+TEST(TopView, ANarrowTerminalHasShorterKeys) {
+  const metrics::Moment m = crowd(20);
   TopChoice choice;
-  EXPECT_EQ(screen(choice, 6), guest_table(earlier(), later()));
+  press(choice, 'd');
+  Lines lines = top_lines(m, m, choice, 10, 40);
+  EXPECT_EQ(lines[2], "keys  g [d] s  t  j k 1-5/20 q quit");
+  EXPECT_EQ(lines[3], "sort [n name] f faults  l lost ");
+  press(choice, 'g');
+  press(choice, 'w');
+  lines = top_lines(earlier(), later(), choice, 10, 40);
+  EXPECT_EQ(lines[2], "keys [g] d  s  t  j k q quit");
+  EXPECT_EQ(lines[3], "sort  n  f  c  e  l  b [w waits]");
+}
+
+TEST(TopView, ALowTerminalHasItsFirstLineAndTheTable) {
+  TopChoice choice;
+  const Lines low = screen(choice, 6);
+  EXPECT_THAT(low[0], StartsWith("service   node 1"));
+  EXPECT_TRUE(std::ranges::equal(std::span(low).subspan(1), guest_table(earlier(), later())));
   EXPECT_EQ(screen(choice, 7).size(), 7U);
   choice.trouble = "service   away";
   EXPECT_EQ(screen(choice, 2), (Lines{"service   away", guest_table(earlier(), later())[0]}));

@@ -7,7 +7,10 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -68,7 +71,7 @@ TEST(Faultlined, WhatIsWrongIsOneLineEach) {
   for (const char* how : {"--check", "--print-config"}) {
     const Ran r = run({how, "--config", folder.config()});
     EXPECT_EQ(r.status, 2);
-    EXPECT_THAT(r.said, HasSubstr("<3>" + folder.config() + ":"));
+    EXPECT_THAT(r.said, HasSubstr("faultlined: error: " + folder.config() + ":"));
     EXPECT_THAT(r.said, HasSubstr("unknown key 'capp' in [merge]: did you mean 'cap'?\n"));
     EXPECT_EQ(std::count(r.said.begin(), r.said.end(), '\n'), 2) << r.said;
   }
@@ -84,6 +87,72 @@ TEST(Faultlined, WhatIsWrongIsOneLineEach) {
   r = run({"--config", folder.config()});
   EXPECT_EQ(r.status, 1);
   EXPECT_THAT(r.said, HasSubstr("service.user: user 'no-such-user': not known"));
+}
+
+TEST(Faultlined, ACheckLooksBeyondTheFile) {
+  const TestFolder folder;
+  const auto wrong = [&](const std::string& service, const std::string& metrics) {
+    folder.write("", service, "telemetry = false\n" + metrics);
+    const Ran r = run({"--check", "--config", folder.config()});
+    EXPECT_EQ(r.status, 2) << r.said;
+    return r.said;
+  };
+  EXPECT_THAT(wrong("", "listen = \"nonsense\"\n"), HasSubstr("metrics.listen: nonsense: is no"));
+  EXPECT_THAT(wrong("", "listen = \"nonsense\"\n"), HasSubstr(" or unix:/PATH"));
+  EXPECT_THAT(wrong("", "listen = \"127.0.0.1:99999\"\n"), HasSubstr("127.0.0.1:99999: is no"));
+  EXPECT_THAT(wrong("", "listen = \"0.0.0.0:9460\"\n"), HasSubstr("allow it (metrics.remote)"));
+  EXPECT_THAT(wrong("user = \"root\"\n", ""), HasSubstr("service.user: it must not stay root"));
+  EXPECT_THAT(wrong("user = \"nobody\"\ngroup = \"no-such-group\"\n", ""),
+              HasSubstr("service.user: group 'no-such-group': not known"));
+  const std::string all = wrong("user = \"no-such\"\nsocket-owner = \"no-such-owner\"\n",
+                                "listen = \"0.0.0.0:9460\"\n");
+  EXPECT_THAT(all, HasSubstr("service.user: user 'no-such': not known"));
+  EXPECT_THAT(all, HasSubstr("service.socket-owner: user 'no-such-owner': not known"));
+  EXPECT_THAT(all, HasSubstr("metrics.listen: 0.0.0.0:9460: is not loopback"));
+  EXPECT_EQ(std::count(all.begin(), all.end(), '\n'), 3) << all;
+}
+
+TEST(Faultlined, AStartSaysAllThatIsWrong) {
+  const TestFolder folder;
+  folder.write("[placement]\nshards = 64\nstrict-cores = true\n", "socket-owner = \"no-such\"\n",
+               "telemetry = false\nlisten = \"0.0.0.0:9460\"\n");
+  const Ran r = run({"--config", folder.config()});
+  EXPECT_EQ(r.status, 1);
+  EXPECT_THAT(r.said, HasSubstr("service.socket-owner: user 'no-such': not known"));
+  EXPECT_THAT(r.said, HasSubstr("metrics.listen: 0.0.0.0:9460: is not loopback"));
+  EXPECT_THAT(r.said, HasSubstr("; set placement.shards = "));
+  EXPECT_THAT(r.said, HasSubstr(" or placement.strict-cores = false\n"));
+  EXPECT_EQ(std::count(r.said.begin(), r.said.end(), '\n'), 3) << r.said;
+}
+
+TEST(Faultlined, AFolderThatIsNotThereIsToBeMade) {
+  const TestFolder folder;
+  std::ofstream(folder.config()) << "[service]\nsocket = \"" << folder.path()
+                                 << "/none/s.sock\"\n[metrics]\nlisten = \"\"\n";
+  const Ran r = run({"--config", folder.config(), "--node", "0"});
+  EXPECT_EQ(r.status, 1);
+  EXPECT_THAT(r.said, HasSubstr("/none/s.sock: its folder is not there: create it"));
+}
+
+TEST(Faultlined, LevelsAreForTheJournalOnly) {
+  const TestFolder folder;
+  // Of another stream: a child of a unit whose stderr leads elsewhere.
+  ::setenv("JOURNAL_STREAM", "8:1", 1);
+  const Ran r = run({"--node", "1023", "--config", folder.config()});
+  EXPECT_THAT(r.said, ::testing::StartsWith("faultlined: error: "));
+  ::unsetenv("JOURNAL_STREAM");
+  const auto self = std::filesystem::read_symlink("/proc/self/exe");
+  const std::string program = (self.parent_path().parent_path() / "apps" / kProgram).string();
+  const std::string command = "exec 2>&1; JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2) exec " +
+                              program + " --node 1023 --config " + folder.config();
+  std::FILE* const journal = ::popen(command.c_str(), "re");
+  ASSERT_NE(journal, nullptr);
+  std::array<char, 4> head{};
+  EXPECT_NE(std::fgets(head.data(), head.size(), journal), nullptr);
+  EXPECT_STREQ(head.data(), "<3>");
+  while (std::fgetc(journal) != EOF) {
+  }
+  ::pclose(journal);
 }
 
 TEST(Faultlined, ServesANodeOnce) {
@@ -121,7 +190,8 @@ TEST(Faultlined, ReloadsWhatCanChange) {
   ASSERT_TRUE(service.says("VMMs attach at")) << service.said();
   folder.write("[sessions]\nuids = [1]\n[merge]\ncap = 3.0\n");
   service.kill(SIGHUP);
-  ASSERT_TRUE(service.says("<4>merge.cap stays as it was until the service starts again\n"))
+  ASSERT_TRUE(service.says(
+      "faultlined: warning: merge.cap stays as it was until the service starts again\n"))
       << service.said();
   ASSERT_TRUE(service.says("read " + folder.config() + " again")) << service.said();
   EXPECT_THAT(service.said(), Not(HasSubstr("sessions.uids")));
@@ -129,7 +199,7 @@ TEST(Faultlined, ReloadsWhatCanChange) {
   folder.write("[sessions]\nuids = 1\n");
   service.kill(SIGHUP);
   ASSERT_TRUE(service.says("sessions.uids is a list of whole numbers")) << service.said();
-  ASSERT_TRUE(service.says("<3>SIGHUP: nothing is changed\n")) << service.said();
+  ASSERT_TRUE(service.says("faultlined: error: SIGHUP: nothing is changed\n")) << service.said();
   service.kill(SIGTERM);
   EXPECT_EQ(service.wait(), 0) << service.said();
 }

@@ -54,6 +54,7 @@ inline Moment full_moment(const std::string& guest) {
   std::uint64_t next = 1000;
   Moment m;
   m.node = 3;
+  m.names = {.made = {"half"}, .lingering = {"gone"}};
   m.backend = session::Backend::kIommufd;
   m.now = 77;
   m.uptime_ns = 66;

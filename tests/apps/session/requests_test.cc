@@ -77,7 +77,9 @@ TEST(Requests, OneLineSaysWhatIsWrongAndTheSessionGoesOn) {
   Bench bench;
   PeerEnd vmm(bench);
   EXPECT_EQ(vmm.refused({{"method", "fly"}}),
-            "there is no such method; 'hello' lists those there are");
+            "there is no method 'fly'; 'hello' lists those there are");
+  EXPECT_EQ(vmm.refused({{"method", "\x1b[2J" + std::string(100, 'y')}}),
+            "there is no method '?[2J" + std::string(36, 'y') + "'; 'hello' lists those there are");
   EXPECT_EQ(vmm.refused({{"method", 5}}), "a request has a 'method'");
   EXPECT_EQ(vmm.refused({{"method", "start"}}), "start: 'guest' is missing");
   EXPECT_EQ(vmm.refused({{"method", "start"}, {"guest", "g0"}}), "this session has no guest g0");

@@ -186,6 +186,10 @@ TEST(Restore, AVmmThatKeptTheJournalGoesOnWithoutAKeeper) {
   ASSERT_TRUE(vmm.add_device("g", 8));
   ASSERT_TRUE(vmm.of("start", "g")) << vmm.error;
   EXPECT_TRUE(second.host.guests.at("g").journal.in_use());
+  EXPECT_TRUE(second.logged("guest g goes on where its journal stood"));
+  second.turns();
+  EXPECT_EQ(second.server->counters().reattached, 1U);
+  EXPECT_EQ(second.server->counters().refused_requests, 1U) << "the damaged journal, not the probe";
   // A copy: what the VMM still has is another file.
   first.host.guests.at("g").journal.layout().header.magic = 0;
   EXPECT_NE(second.host.guests.at("g").journal.layout().header.magic, 0U);

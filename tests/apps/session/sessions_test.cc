@@ -72,6 +72,8 @@ TEST(Sessions, WhatTheHostRefusesChangesNothing) {
   PeerEnd vmm(bench);
   ASSERT_TRUE(vmm.add_guest("g"));
   ASSERT_TRUE(vmm.add_memory("g"));
+  EXPECT_EQ(vmm.refused({{"method", "start"}, {"guest", "g"}}),
+            "guest g has no device: device.add comes before start");
   ASSERT_TRUE(vmm.add_device("g", 1));
   const std::size_t before = open_descriptors();
   bench.host.fail_next("no room");
@@ -138,7 +140,7 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_TRUE(bench.host.guests.contains("g"));
   EXPECT_EQ(bench.server->counters().lingering, 1U);
   EXPECT_EQ(bench.server->counters().lost_vmms, 1U);
-  EXPECT_TRUE(bench.logged("its guests linger"));
+  EXPECT_TRUE(bench.logged("without a goodbye; its guest lingers, 1 not started let go"));
 
   EXPECT_EQ(other.refused(attach("half", token)), "no guest half lingers here");
   EXPECT_EQ(other.refused(attach("g", "guess")), "no guest g lingers here for this user and token");
@@ -148,6 +150,7 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_EQ(back.result["state"], "served");
   EXPECT_EQ(back.fds.size(), 1U);
   EXPECT_EQ(other.refused(attach("g", token)), "guest g is another session's");
+  EXPECT_EQ(back.refused(attach("g", token)), "guest g is this session's already");
   EXPECT_EQ(bench.server->counters().reattached, 1U);
   EXPECT_EQ(bench.server->counters().lingering, 0U);
   ASSERT_TRUE(back.ok({{"method", "goodbye"}}));
@@ -159,6 +162,37 @@ TEST(Sessions, AVmmThatDiesLeavesItsServedGuestToLinger) {
   EXPECT_TRUE(bench.host.guests.empty());
   EXPECT_TRUE(bench.keeper.held.empty());
   EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Sessions, WhichGuestsAreMadeAndWhichLingerIsTold) {
+  Bench bench;
+  PeerEnd vmm(bench);
+  vmm.serve_guest("served");
+  PeerEnd half(bench);
+  ASSERT_TRUE(half.add_guest("half"));
+  EXPECT_EQ(bench.server->guest_names().made, std::vector<std::string>{"half"});
+  EXPECT_TRUE(bench.server->guest_names().lingering.empty());
+  vmm.hang_up();
+  EXPECT_EQ(bench.server->guest_names().lingering, std::vector<std::string>{"served"});
+}
+
+TEST(Sessions, OnlyWhoLeavesServedGuestsBehindIsALostVmm) {
+  Bench bench;
+  PeerEnd tool(bench);
+  tool.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 0U);
+  EXPECT_FALSE(bench.logged("without a goodbye"));
+  PeerEnd early(bench);
+  ASSERT_TRUE(early.add_guest("made"));
+  early.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 0U);
+  EXPECT_TRUE(bench.logged("goodbye; its guest was not started and is let go"));
+  PeerEnd vmm(bench);
+  vmm.serve_guest("a");
+  vmm.serve_guest("b");
+  vmm.hang_up();
+  EXPECT_EQ(bench.server->counters().lost_vmms, 1U);
+  EXPECT_TRUE(bench.logged("goodbye; its 2 guests linger"));
 }
 
 TEST(Sessions, WhoDoesNotComeBackLosesTheGuest) {
