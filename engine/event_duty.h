@@ -83,8 +83,7 @@ class EventDuty {
   EventDuty& operator=(const EventDuty&) = delete;
 
   /// Go on where the journal says that somebody stopped; on a fresh journal this does nothing that
-  /// the guest could see. The first round interrupts, since whether that was done is not
-  /// journalled.
+  /// the guest could see. The first round interrupts: no journal says whether that was done.
   void resume() noexcept;
 
   /// One round: what CommandDuty asks, then at most kBurst records of every source, of all of them

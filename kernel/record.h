@@ -64,6 +64,9 @@ struct PageAnswer {
 /// so
 ///         that a restart can infer loss over the gap. To be handed back unchanged
 struct SourcePosition {
+  /// `next` of a source that no life of this guest has read yet: it begins where the kernel stands.
+  static constexpr std::uint64_t kNone = ~std::uint64_t{0};
+
   std::uint64_t next = 0;
   std::uint64_t lost = 0;
 };

@@ -44,6 +44,8 @@ void carry_journal(engine::Journal& from, engine::Journal& to,
       next->command.binding[i] = old->command.binding[*was[i]];
     } else {
       next->command.binding[i].attaching = 1;  // bound as the guest's stream table says
+      // Records that somebody before it left in its ring are not this guest's.
+      next->event.device[i].position = {SourcePosition::kNone, 0};
     }
   }
   for (engine::JournalCookie& request : next->event.cookie) {

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -52,25 +53,18 @@ Result<int> ServedGuests<KernelGuest>::replace(GuestRequest request) {
   return memfd;
 }
 
-/// Between two sets of devices: the journal, where the fault sources of new devices begin, and the
-/// stage 1 of those that leave. Their guest's invalidations do not reach them any more, so they
-/// abort; nothing else would keep them from translations that the guest was told are gone.
+/// Between two sets of devices: the journal, and the stage 1 of those that leave. Their guest's
+/// invalidations do not reach them any more, so they abort; nothing else would keep them from
+/// translations that the guest was told are gone.
 ///
 /// errors  the old guest's journal then says that these are to be bound again
 template <class KernelGuest>
 Result<void> ServedGuests<KernelGuest>::hand_over(Served& old, Served& g) {
   const auto was = devices_before(g.spec, old.spec);
-  // By a journal that nobody used yet they stand where the kernel says.
-  auto sources = g.kernel->sources(*g.journal);
-  if (!sources) return fail(std::move(sources.error()), "guest " + g.spec.name);
   carry_journal(*old.journal, *g.journal, was);
   std::vector<bool> stays(old.spec.devices.size());
-  for (std::size_t i = 0; i < was.size(); ++i) {
-    if (was[i]) {
-      stays[*was[i]] = true;
-    } else {
-      g.journal->event().set_position(i, sources->position(i));
-    }
+  for (const std::optional<std::size_t>& before : was) {
+    if (before) stays[*before] = true;
   }
   engine::CommandJournal bound = old.journal->command();
   auto sink = old.kernel->sink();

@@ -34,7 +34,7 @@ class FaultRegions {
   /// Open the fault queue of each device, with its eventfd in place before anything is read.
   ///
   /// choice      for all of them
-  /// positions   empty, or one for each device: where an earlier life stopped
+  /// positions   empty, or one for each device: where an earlier life stopped, or kNone
   /// errors      of open_fault_queue(), set_fault_eventfd(), eventfd and epoll
   static Result<FaultRegions> open(Sys& sys, std::span<Device<Sys>> devices,
                                    AbiChoice choice = AbiChoice::kAuto,
@@ -52,7 +52,8 @@ class FaultRegions {
       if (auto ok = set.watch(devices[i], i); !ok) return tl::unexpected(std::move(ok.error()));
       auto queue = open_fault_queue(devices[i], choice);
       if (!queue) return tl::unexpected(std::move(queue.error()));
-      const auto position = positions.empty() ? std::nullopt : std::optional(positions[i]);
+      const bool known = !positions.empty() && positions[i].next != SourcePosition::kNone;
+      const auto position = known ? std::optional(positions[i]) : std::nullopt;
       set.needs_backstop_ = set.needs_backstop_ || queue->geometry.abi == 1;
       set.regions_.emplace_back(sys, std::move(*queue), options, position);
     }
