@@ -109,7 +109,7 @@ TEST(Outlets, AnAddressThatSomebodyElseHasKeepsNoGuestWaiting) {
   folder.write("", user, "telemetry = false\nlisten = \"" + listen + "\"\n");
   Program service(kProgram, {"--config", folder.config()});
   ASSERT_TRUE(service.says("VMMs attach at")) << service.said();
-  EXPECT_THAT(service.said(), HasSubstr("<4>metrics.listen: " + listen + ": "));
+  EXPECT_THAT(service.said(), HasSubstr("warning: metrics.listen: " + listen + ": "));
   EXPECT_THAT(service.said(), HasSubstr("goes on without"));
   taken.reset();
   // Locked down as it is by now.
@@ -117,7 +117,7 @@ TEST(Outlets, AnAddressThatSomebodyElseHasKeepsNoGuestWaiting) {
   const session::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
   EXPECT_THAT(http_get(fd, "/metrics"), HasSubstr("HTTP/1.1 200 OK"));
-  EXPECT_EQ(service.said().find("<4>metrics.listen"), service.said().rfind("<4>metrics.listen"))
+  EXPECT_EQ(service.said().find("warning: metrics"), service.said().rfind("warning: metrics"))
       << "said once";
   service.kill(SIGTERM);
   EXPECT_EQ(service.wait(), 0) << service.said();
