@@ -5,6 +5,10 @@
 
 #include "apps/client/connection.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /// A request of one method; the caller adds its fields. NULL: out of memory.
 cJSON* fl_request(const char* method);
 /// The same with the field `guest`.
@@ -33,5 +37,9 @@ int fl_add_device(struct faultline_client* client, const char* guest,
 /// service says; where that knows nothing of the guest, one that was to be removed is let go, and
 /// any other is what it was before the change.
 int fl_take_over(struct faultline_client* client, struct fl_kept_guest* kept);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "apps/client/connection.h"
 #include "apps/client/faultline_client.h"
+#include "apps/client/kept_guest.h"
+#include "apps/client/requests.h"
 #include "apps/client/wire.h"
 #include "tests/fuzz/input.h"
 
@@ -53,12 +55,28 @@ faultline_guest any_guest() {
   return guest;
 }
 
+/// A kept guest after a change without an answer, as faultline_reconnect() settles it.
+void settle(faultline_client* client, unsigned change) {
+  fl_kept_guest* kept = client->guests;
+  if (kept == nullptr) return;
+  const faultline_memory part{0x4000'0000, 4096, 0, STDERR_FILENO};
+  const int fd = STDERR_FILENO;
+  const faultline_device device{"d", 1, 1, &fd, 1};
+  hold(fl_keep_memory(kept, &part) == 0 && fl_keep_device(kept, &device) == 0, "not kept");
+  kept->open = static_cast<fl_open_change>(change % (FL_OTHER_CHANGE + 1));
+  check(client, fl_take_over(client, kept), nullptr, false);
+}
+
 void call(faultline_client* client, unsigned method) {
   char* text = nullptr;
   std::uint64_t ns = 0;
   switch (method % 10) {
-    case 0:
-      return check(client, faultline_pause(client, "g"), nullptr, false);
+    case 0: {
+      const faultline_budget budget{.commands = 4, .records = 4, .submissions = 1, .weight = 1};
+      check(client, faultline_pause(client, "g"), nullptr, false);
+      check(client, faultline_resume(client, "g"), nullptr, false);
+      return check(client, faultline_set_budget(client, "g", &budget), nullptr, false);
+    }
     case 1: {
       const int rc = faultline_get_state(client, "g", &text);
       check(client, rc, text, true);
@@ -110,9 +128,9 @@ int file_of(std::string_view text, bool sealed) {
 }  // namespace
 }  // namespace faultline::fuzz
 
-/// One byte: the first call, and whether its guest is attached already; then packets that end with
-/// a newline. A packet that begins with '+' has a descriptor beside it; one with '*' has the file
-/// that the last line with '=' filled and sealed, or with '-' only filled.
+/// One byte: the first call, and whether its guest is attached already, and to be taken over; then
+/// packets that end with a newline. A packet that begins with '+' has a descriptor beside it; one
+/// with '*' has the file that the last line with '=' filled and sealed, or with '-' only filled.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace faultline::fuzz;
   if (size == 0) return 0;
@@ -141,7 +159,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if ((data[0] & 0x80) != 0) {
     const faultline_guest guest = any_guest();
     client->guests = fl_keep(&guest);
+    hold(client->guests != nullptr && (client->guests->token = ::strdup("t")) != nullptr,
+         "no guest");
   }
+  if ((data[0] & 0x40) != 0) settle(client, data[0]);
   for (unsigned i = 0; i < 3; ++i) call(client, (data[0] & 0x7fU) + i);
   faultline_close(client);
   ::close(ends[1]);

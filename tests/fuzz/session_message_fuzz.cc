@@ -216,12 +216,20 @@ class Run {
     if (vmm >= 0) ::close(std::exchange(vmm, -1));
   }
 
+  /// With packets on their way that nobody will read: the first is none, which ends the session.
+  static void leave_rudely(int& vmm) {
+    if (vmm < 0) return;
+    (void)session::send(vmm, std::string(session::kPacketBytes + 1, 'x'), {});
+    (void)session::send(vmm, "x", {});
+    leave(vmm);
+  }
+
   void talk(StrictHost& host, const Address& address) {
     for (unsigned n = 0; n < 32 && !in_.empty(); ++n) {
       const std::uint8_t how = in_.byte();
       int& vmm = vmms_[how % kVmms];
       host.refuse = (how & 0x80) != 0;
-      if ((how & 0x70) == 0x10) leave(vmm);
+      if ((how & 0x70) == 0x10) (how & 0x08) != 0 ? leave_rudely(vmm) : leave(vmm);
       if (vmm < 0) {
         vmm = address.connect();
         server_->turn(0);
