@@ -103,6 +103,16 @@ Result<GuestBook::Taken> GuestBook::take_from_host(const std::string& name, int 
   return out;
 }
 
+Result<GuestBook::Taken> GuestBook::add_to_host(GuestRequest request) {
+  const std::string name = request.name;
+  auto journal = host_->add(std::move(request));
+  if (!journal) return tl::unexpected(std::move(journal.error()));
+  SpareFds none;
+  auto taken = take_from_host(name, *journal, none);
+  if (!taken) (void)host_->remove(name);
+  return taken;
+}
+
 Result<GuestBook::Started> GuestBook::start(Guest& guest, bool paused) {
   const std::string& name = guest.parts.name;
   const bool goes_on = in_use(guest.parts.journal);
@@ -113,14 +123,8 @@ Result<GuestBook::Started> GuestBook::start(Guest& guest, bool paused) {
   auto request = guest.parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   request->paused = paused;
-  auto journal = host_->add(std::move(*request));
-  if (!journal) return tl::unexpected(std::move(journal.error()));
-  SpareFds none;
-  auto taken = take_from_host(name, *journal, none);
-  if (!taken) {
-    (void)host_->remove(name);
-    return tl::unexpected(std::move(taken.error()));
-  }
+  auto taken = add_to_host(std::move(*request));
+  if (!taken) return tl::unexpected(std::move(taken.error()));
   auto shown = read_only(taken->journal.get());
   if (!shown) {
     (void)host_->remove(name);

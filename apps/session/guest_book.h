@@ -117,6 +117,8 @@ class GuestBook {
   /// Have the host serve the guest as its parts are now.
   Result<Fd> reshape(Guest& guest);
   Result<Taken> take_from_host(const std::string& name, int journal, SpareFds& spare);
+  /// Have the host serve a guest that it has not. errors  the host then has nothing of it
+  Result<Taken> add_to_host(GuestRequest request);
   /// After an error, with its parts as before: the host may have had to pause it.
   void learn_whether_paused(Guest& guest);
   /// spare   made before, of which the record may take one

@@ -51,14 +51,8 @@ Result<void> GuestBook::restore_one(const std::string& name, Generations& genera
   auto request = parts.request();
   if (!request) return tl::unexpected(std::move(request.error()));
   request->paused = restored->state.paused;
-  auto journal = host_->add(std::move(*request));
-  if (!journal) return tl::unexpected(std::move(journal.error()));
-  SpareFds none;
-  auto taken = take_from_host(name, *journal, none);
-  if (!taken) {
-    (void)host_->remove(name);
-    return tl::unexpected(std::move(taken.error()));
-  }
+  auto taken = add_to_host(std::move(*request));
+  if (!taken) return tl::unexpected(std::move(taken.error()));
   auto guest = std::make_unique<Guest>();
   guest->parts = std::move(parts);
   guest->state = std::move(restored->state);

@@ -19,6 +19,13 @@ GuestRequest without_last(const SoftVmm& vmm) {
   return r;
 }
 
+void begin(SoftVmm& vmm, Service& service) {
+  vmm.session().start();
+  ASSERT_TRUE(service.host->add(vmm.request(0)));
+  ASSERT_TRUE(vmm.session().wait_ready(kReady));
+  vmm.run(1000);
+}
+
 /// But for the accesses of a device that is not there: they abort whatever the guest's tables say.
 void expect_clean(SoftVmm& vmm) {
   const RunResult result = vmm.session().finish();
@@ -33,10 +40,7 @@ void expect_clean(SoftVmm& vmm) {
 TEST(Reshape, ADeviceThatComesBackGoesOnWhereTheKernelStands) {
   SoftVmm vmm(1, 2);
   Service service;
-  vmm.session().start();
-  ASSERT_TRUE(service.host->add(vmm.request(0)));
-  ASSERT_TRUE(vmm.session().wait_ready(kReady));
-  vmm.run(1000);
+  ASSERT_NO_FATAL_FAILURE(begin(vmm, service));
   for (int round = 0; round < 3; ++round) {
     // While nothing is served, as a VMM does that keeps its vCPUs from noticing.
     ASSERT_TRUE(service.host->pause("guest0"));
@@ -53,10 +57,7 @@ TEST(Reshape, ADeviceThatComesBackGoesOnWhereTheKernelStands) {
 TEST(Reshape, ADeviceThatLeftUsesNoTranslationAnyMore) {
   SoftVmm vmm(1, 2);
   Service service;
-  vmm.session().start();
-  ASSERT_TRUE(service.host->add(vmm.request(0)));
-  ASSERT_TRUE(vmm.session().wait_ready(kReady));
-  vmm.run(1000);
+  ASSERT_NO_FATAL_FAILURE(begin(vmm, service));
   // Its DMA goes on, and its driver unmaps under it.
   const auto one = service.host->replace(without_last(vmm));
   ASSERT_TRUE(one) << one.error().message();

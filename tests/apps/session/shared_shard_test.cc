@@ -136,6 +136,14 @@ void expect_clean(SoftVmm& vmm) {
   EXPECT_GT(result.verdict.faults.produced, 0U);
 }
 
+/// From the start of its guest to the audit's end.
+void expect_served(SoftVmm& vmm) {
+  const auto ready = vmm.session().wait_ready(kReady);
+  ASSERT_TRUE(ready) << ready.error().message();
+  vmm.run(1000);
+  expect_clean(vmm);
+}
+
 TEST(SharedShard, AnInterruptThatAVmmMadeBlockCostsTheOthersNoMoreThanAMoment) {
   SoftVmm victim(1, 1);
   HostileVmm hostile;
@@ -191,10 +199,7 @@ TEST(SharedShard, AGuestIsTakenOnWhileAVmmHoldsItsShard) {
   const auto added = service.host->add(newcomer.request(0));
   ASSERT_TRUE(added) << added.error().message();
   EXPECT_GE(unheard(service, 0), 1U);
-  const auto ready = newcomer.session().wait_ready(kReady);
-  ASSERT_TRUE(ready) << ready.error().message();
-  newcomer.run(1000);
-  expect_clean(newcomer);
+  expect_served(newcomer);
   (void)hostile.vmm.session().finish();
 }
 
@@ -221,10 +226,7 @@ TEST(SharedShard, AGuestThatAShardDidNotTakeIsNeverTouched) {
   const auto added = service.host->add(newcomer.request(0));
   ASSERT_TRUE(added) << added.error().message();
   newcomer.session().start();
-  const auto ready = newcomer.session().wait_ready(kReady);
-  ASSERT_TRUE(ready) << ready.error().message();
-  newcomer.run(1000);
-  expect_clean(newcomer);
+  expect_served(newcomer);
   (void)hostile.vmm.session().finish();
 }
 
@@ -258,9 +260,7 @@ TEST(SharedShard, ARestartLeavesInterruptsToTheShard) {
   victim.session().start();
   ASSERT_TRUE(service.host->add(victim.request(0)));
   EXPECT_GE(unheard(service, 0), 1U) << "the interrupt of a restart was not raised";
-  ASSERT_TRUE(victim.session().wait_ready(kReady));
-  victim.run(1000);
-  expect_clean(victim);
+  expect_served(victim);
   (void)hostile.vmm.session().finish();
 }
 
