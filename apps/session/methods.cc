@@ -367,6 +367,7 @@ Result<Reply> hello(Call& call) {
                  {"devices", options.limits.devices_per_guest},
                  {"memory_parts", options.limits.memory_parts},
                  {"memory_bytes", options.limits.memory_bytes},
+                 {"descriptors", options.limits.descriptors_per_uid},
                  {"messages_per_second", options.limits.messages_per_second}};
   return reply;
 }

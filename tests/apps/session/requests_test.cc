@@ -29,6 +29,7 @@ TEST(Requests, HelloTellsWhatAVmmHasToKnow) {
   EXPECT_EQ(vmm.result["backend_fds"], 1);
   EXPECT_EQ(vmm.result["linger_ms"], 30000);
   EXPECT_EQ(vmm.result["limits"]["guests"], 8);
+  EXPECT_EQ(vmm.result["limits"]["descriptors"], 16384);
   EXPECT_EQ(vmm.refused({{"method", "hello"}, {"versions", {1}}}), "hello: it was said already");
 }
 
