@@ -215,8 +215,8 @@ TEST_F(SinkFixture, AnAtcRangeThatIsNoBlockBecomesEverything) {
 TEST_F(SinkFixture, ASignalIsNoFailure) {
   Sink s = sink();
   const std::vector<Operation> ops(3, op(K::kTlbAll));
-  sys.on_ioctl = [this, inner = sys.on_ioctl, first = true](int fd, unsigned long request,
-                                                            void* argument) mutable {
+  sys.on_ioctl = [inner = sys.on_ioctl, first = true](int fd, unsigned long request,
+                                                      void* argument) mutable {
     if (request == uapi::kIommuHwptInvalidate && std::exchange(first, false)) {
       static_cast<uapi::iommu_hwpt_invalidate*>(argument)->entry_num = 1;  // done before it came
       return -EINTR;
