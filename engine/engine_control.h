@@ -187,6 +187,8 @@ unsigned Engine<Sources, Sink, Hook>::nudge_stalled(Nanos before) noexcept {
 template <FaultSourceSet Sources, InvalidationSink Sink, StepHook Hook>
 Result<void> Engine<Sources, Sink, Hook>::stop() {
   if (!running_) return {};
+  // With many guests there is hardly a moment in which all of them happen to be at rest.
+  for (auto& guest : guests_) guest->hold(true);
   for (auto& shard : shards_) {
     const ShardMessage stop{ShardMessage::Kind::kStop, 0, 0, ++token_};
     // A full ring means that the shard is about to read it.
@@ -203,6 +205,7 @@ Result<void> Engine<Sources, Sink, Hook>::stop() {
   control_stop_ = true;
   control_.join();
   lane_->wait();
+  for (auto& guest : guests_) guest->hold(false);
   running_ = false;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
     if (!shards_[i]->quiet()) {

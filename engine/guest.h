@@ -24,6 +24,7 @@
 #include "engine/messages.h"
 #include "engine/shard.h"
 #include "engine/snapshot.h"
+#include "engine/source_traits.h"
 #include "engine/viommu/feature_set.h"
 #include "engine/viommu/guest_memory.h"
 #include "engine/viommu/registers.h"
@@ -112,6 +113,17 @@ class Guest {
     spec_.budget = budget;
     event_->set_budget(budget);
     std::visit([&](auto& duty) { duty->set_budget(budget); }, command_);
+  }
+
+  /// Nothing new is taken from queues and rings from its next rounds on, so that it comes to rest
+  /// however busy its guest is; or again what its budget says. Sources whose records are gone from
+  /// the kernel once they were read go on: what they hold is nowhere else.
+  void hold(bool on) noexcept {
+    Budget budget = spec_.budget;
+    if (on) budget.commands = 0;
+    std::visit([&](auto& duty) { duty->set_budget(budget); }, command_);
+    if (on && !kPollTakes<Sources>) budget.records = 0;
+    event_->set_budget(budget);
   }
 
   /// Hand stage-1 work to the cold lane. One task at a time: it is the consumer of to_cold and the

@@ -58,6 +58,7 @@ class SoftVmm {
     session_ = std::make_unique<faultline::Session>(options_, trace_, hosts_, bars);
   }
   ~SoftVmm() {
+    session_.reset();  // its guests read the descriptors
     for (HostGuest& host : hosts_) close_descriptors(host);
   }
   SoftVmm(const SoftVmm&) = delete;
